@@ -1,0 +1,479 @@
+"""Databases: named queries from a .sql file, read-only connections, and rows that stream.
+
+    queries = load_queries(Path("queries.sql"), keys=["email", "event"])
+    with connect("sqlite:///app.db", ZoneInfo("UTC")) as database:
+        for row in database.rows(queries["active_users"], since, until):
+            ...
+
+SQLite needs the standard library alone. Every other database goes through SQLAlchemy Core, imported only then.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import itertools
+import json
+import re
+import sqlite3
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
+
+
+class QueryFileError(Exception):
+    """The queries file is wrong. The text says where (file, line, query) and what to type."""
+
+
+class DatabaseError(Exception):
+    """The database cannot be reached or refuses a query. The text is for a person and holds no password."""
+
+
+# The queries file
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of the file, with the comment above it taken apart."""
+
+    name: str
+    sql: str
+    path: Path
+    line: int  # of `-- name:`
+    description: str  # the prose
+    keys: Mapping[str, str]  # as written: {"email": "email", "user fields": "first_name, last_name"}
+    key_lines: Mapping[str, int]
+
+    def error(self, message: str, key: str | None = None) -> QueryFileError:
+        """An error about this query, to raise; with `key`, about the line of that key."""
+        line = self.key_lines.get(key, self.line) if key else self.line
+        return _error_in(self.path, self.name, line, message)
+
+
+# What in a statement is a comment, a parameter, or its end. Quoted text makes tokens of its own, so that nothing in it
+# is mistaken for one of these; 'it''s' makes two, which comes to the same.
+_TOKENS = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*'                       # PostgreSQL: E'it\'s'
+    | '[^']*' | "[^"]*" | `[^`]*`
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$  # PostgreSQL: $$it's$$, $tag$it's$tag$
+    | (?P<unclosed> ['"`] | /\* )
+    | (?<![\w:)\]"'`\\]):(?P<parameter>since|until)\b       # not a::since, a:since, "a":since
+    | (?<![\w:)\]"'`\\\[]):(?P<unknown>[^\W\d]\w*)          # nor a[:n]
+    | (?P<end>;)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_NAME_LINE = re.compile(r"\s*--\s*name\s*:")
+_COMMENT_LINE = re.compile(r"\s*(--|$)")
+_KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
+
+
+def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
+    """Read the queries of a file, by name and in its order.
+
+    A query begins with `-- name: x`. In the comment below, prose comes first and then one line for each key,
+    `-- key: value`; `keys` are those that the caller knows. The SQL may use the parameters :since and :until.
+    Raises QueryFileError.
+    """
+    lines = _read(path).split("\n")
+    starts = [index for index, line in enumerate(lines) if _NAME_LINE.match(line)]
+    for number, line in enumerate(lines[: starts[0] if starts else None], 1):
+        if not _COMMENT_LINE.match(line):
+            raise _error_in(path, "", number, "this is text before the first query: begin it with '-- name: x'")
+        if problem := _near_miss(line.strip(), keys):
+            raise _error_in(path, "", number, problem)
+    if not starts:
+        raise QueryFileError(f"{path} holds no query: begin each with a line '-- name: x'")
+    queries: dict[str, Query] = {}
+    for start, end in itertools.pairwise([*starts, len(lines)]):
+        query = _parse(path, lines[start:end], start + 1, keys)
+        if query.name in queries:
+            raise query.error(f"line {queries[query.name].line} has a query of that name: rename one of the two")
+        queries[query.name] = query
+    return queries
+
+
+def _read(path: Path) -> str:
+    """The file's text, without a byte order mark and with \\n for line endings."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _error_in(path, "", line, "this is not UTF-8: save the file as UTF-8") from None
+
+
+def _error_in(path: Path, name: str, line: int, message: str) -> QueryFileError:
+    query = f", query '{name}'" if name else ""
+    return QueryFileError(f"{path}, line {line}{query}: {message}")
+
+
+def _parse(path: Path, lines: list[str], first: int, keys: Collection[str]) -> Query:
+    """Take one query apart: `lines` from its `-- name:`, which is line `first` of the file."""
+    name = lines[0].partition(":")[2].strip()
+    if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
+        raise _error_in(path, "", first, f"'{name}' is no name for a query: use letters, digits, _ and -")
+    error = partial(_error_in, path, name)
+    prose: list[str] = []
+    values: dict[str, str] = {}
+    key_lines: dict[str, int] = {}
+    comment = list(itertools.takewhile(_COMMENT_LINE.match, lines[1:]))
+    for number, line in enumerate(map(str.strip, comment), first + 1):
+        match = _KEY_LINE.match(line)
+        key, value = (match[1], match[2].strip()) if match else ("", "")
+        if key in values:
+            raise error(number, f"the key '{key}' is here a second time: keep one of the two")
+        if key in keys and not value:
+            raise error(number, f"the key '{key}' has no value: write one after the colon, or delete the line")
+        if key in keys:
+            values[key], key_lines[key] = value, number
+        elif problem := _near_miss(line, keys):
+            raise error(number, problem)
+        elif values and line.strip("- "):
+            raise error(number, f"'{line}' is none of the keys ({', '.join(keys)}), and prose belongs above them")
+        else:
+            prose.append(line[2:].strip())
+    below = first + 1 + len(comment)
+    text = "\n".join(lines[1 + len(comment) :])
+    sql = _check_sql(text, keys, lambda at, problem: error(below + text.count("\n", 0, at), problem))
+    if not sql:
+        raise error(first, "there is no SQL below the comment")
+    return Query(name, sql, path, first, "\n".join(prose).strip(), values, key_lines)
+
+
+def _near_miss(comment: str, keys: Collection[str]) -> str | None:
+    """The complaint about a comment that seems to mean a key: '-- User_Fields: a', '--email: a', '-- Name: a'."""
+    label = comment.partition(":")[0]
+    if label == comment:
+        return None
+    plain = {_plain(key): f"-- {key}:" for key in ("name", *keys)}
+    near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.75)
+    if not near:
+        return None
+    meant = plain[near[0]]
+    if comment.startswith(meant):
+        return f"'{meant}' has no effect here: it belongs between '-- name:' and the SQL"
+    return f"'{label}:' looks like '{meant}': write it exactly so, or reword the comment"
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\s_-]", "", label).lower()
+
+
+def _check_sql(text: str, keys: Collection[str], error: Callable[[int, str], QueryFileError]) -> str:
+    """The SQL of a query without its semicolon, '' if there is none. Raises `error`, of an offset and a message."""
+    end = len(text)
+    for token in _TOKENS.finditer(text):
+        if token["comment"] and (problem := _near_miss(token[0], keys)):
+            raise error(token.start(), problem)
+        if token["unclosed"]:
+            raise error(token.start(), f"nothing closes this {token[0]} (write a quote inside quotes twice: '')")
+        if token["unknown"]:
+            raise error(token.start(), f"{token[0]} is neither :since nor :until (put a space after any other colon)")
+        if token["end"]:
+            end = min(end, token.start())
+    code = _TOKENS.sub(lambda token: " " * len(token[0]) if token["comment"] else token[0], text)
+    if second := re.search(r"[^\s;]", code[end:]):
+        raise error(end + second.start(), "a second statement begins here: give it a '-- name: x' of its own")
+    return text[:end].rstrip() if code[:end].strip() else ""
+
+
+# Connections and rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The result of a query, to be read once; an iteration may raise DatabaseError."""
+
+    columns: tuple[str, ...]  # known even without rows
+    _rows: Iterator[tuple[Any, ...]]
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._rows
+
+
+def connect(url: str, zone: ZoneInfo) -> Database:
+    """Open a database, read-only.
+
+    `url` is sqlite:///relative.db, sqlite:////absolute.db or any URL of SQLAlchemy. `zone` is that of the times in the
+    database that have none: windows are bound in it, and it becomes the session's zone. Raises DatabaseError.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise DatabaseError("DATABASE_URL is no URL: write sqlite:///file.db or postgresql://user:password@host/name.")
+    if scheme.lower() in ("sqlite", "sqlite+pysqlite"):
+        return _SQLite(rest, zone)
+    return _SQLAlchemy(url, zone)
+
+
+def describe_url(url: str) -> str:
+    """The URL for logs: no password, and none of the parameters after `?`, which may hold one."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower().startswith("sqlite"):
+        return url if separator else "***"
+    place, _, parameters = rest.partition("?")
+    if "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
+        return f"{scheme}://***"
+    account, at, place = place.rpartition("@")
+    user, colon, _ = account.partition(":")
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{place}"
+
+
+class Database(ABC):
+    """A read-only connection, in one transaction. Leave it with `with` or close()."""
+
+    _failures: tuple[type[Exception], ...]  # what the driver raises
+    _zone: ZoneInfo
+    _connection: Any = None
+
+    def rows(self, query: Query, since: datetime, until: datetime) -> Rows:
+        """Run a query over a window of two aware times. Ends the reading of earlier Rows. Raises DatabaseError."""
+        window = {"since": since, "until": until}
+        used = {token["parameter"] for token in _TOKENS.finditer(query.sql)} & window.keys()
+        with self._errors(query):
+            columns, rows = self._execute(
+                query.sql, {name: window[name].astimezone(self._zone).replace(tzinfo=None) for name in used}
+            )
+        if not columns:
+            raise query.error("this statement returns no rows: a query is a SELECT")
+        for name, count in Counter(columns).items():
+            if count > 1:
+                raise query.error(f"{count} result columns are named '{name}': rename all but one with AS")
+        return Rows(columns, self._stream(query, rows))
+
+    def _stream(self, query: Query, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        with self._errors(query):
+            yield from rows
+
+    @contextmanager
+    def _errors(self, query: Query) -> Iterator[None]:
+        try:
+            yield
+        except self._failures as error:
+            raise DatabaseError(
+                f"Query '{query.name}' ({query.path}, line {query.line}) failed: {self._message(error)}. "
+                "Correct the query, or DATABASE_URL if this is not the database that it is for."
+            ) from None
+
+    @abstractmethod
+    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+        """The columns, none if the statement has no result, and the rows."""
+
+    def _message(self, error: Exception) -> str:
+        return str(error)
+
+    def close(self) -> None:
+        """Close the connection; a second time does nothing."""
+        if self._connection is not None:
+            with suppress(Exception):  # a lost connection cannot be closed, and need not be
+                self._connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _SQLite(Database):
+    _failures = (sqlite3.Error, sqlite3.Warning)
+
+    def __init__(self, location: str, zone: ZoneInfo) -> None:
+        self._zone = zone
+        if not location.startswith("/") or location in ("/", "/:memory:"):
+            raise DatabaseError(
+                "DATABASE_URL names no SQLite file: write sqlite:///relative.db or sqlite:////path/to.db."
+            )
+        path = Path(location[1:]).absolute()
+        try:
+            path.stat()
+            self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None)
+            self._connection.execute("BEGIN")
+            self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            reason = error.strerror if isinstance(error, OSError) else "it is a directory" if path.is_dir() else error
+            raise DatabaseError(
+                f"The SQLite file {path} cannot be opened: {reason}. Check DATABASE_URL: sqlite:///file.db is relative "
+                "to the working directory, sqlite:////path/to.db is absolute, and no character is special."
+            ) from None
+        # A broken byte must not end the query: it becomes a lone surrogate, for which its row alone has to answer.
+        self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        # Signal handlers run between Python's instructions; while a query runs for long, there are only these.
+        self._connection.set_progress_handler(lambda: 0, 100_000)
+
+    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+        cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
+        return tuple(column[0] for column in cursor.description or ()), cursor
+
+
+_DRIVERS = {  # what a URL without a driver means
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+_PACKAGES = {  # what pip calls the package of a driver or dialect
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "pymysql": "PyMySQL",
+    "mysqldb": "mysqlclient",
+    "hive": "pyhive[hive]",
+    "snowflake": "snowflake-sqlalchemy",
+    "trino": "trino[sqlalchemy]",
+}
+
+
+def _engine(url: str) -> Any:
+    """SQLAlchemy's engine for a URL; it connects to nothing yet. Raises DatabaseError."""
+    scheme, _, rest = url.partition("://")
+    scheme = _DRIVERS.get(scheme.lower(), scheme)
+    dialect, _, driver = scheme.partition("+")
+    package = _PACKAGES.get(driver or dialect, driver)
+    try:
+        sqlalchemy = importlib.import_module("sqlalchemy")
+    except ImportError:
+        raise _not_installed(scheme, "sqlalchemy", package) from None
+    try:
+        parsed = sqlalchemy.make_url(f"{scheme}://{rest}")
+        if "@" in f"{parsed.host}{parsed.database}" or "@" in rest.partition("?")[2]:
+            raise ValueError  # part of a password was taken for something else, and would show in errors
+        return sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, hide_parameters=True)
+    except ImportError as error:
+        raise _not_installed(scheme, package or error.name or dialect) from None
+    except sqlalchemy.exc.NoSuchModuleError:
+        if package:
+            raise _not_installed(scheme, package) from None
+        raise DatabaseError(
+            f"SQLAlchemy knows no {scheme}://: correct DATABASE_URL, or install the package that brings this dialect."
+        ) from None
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise DatabaseError(
+            "DATABASE_URL cannot be read: write scheme://user:password@host:port/name, with special characters in any "
+            "part percent-encoded (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)."
+        ) from None
+
+
+def _not_installed(scheme: str, *packages: str) -> DatabaseError:
+    names = " ".join(f'"{package}"' for package in packages if package)
+    return DatabaseError(f"{scheme}:// needs a library that is not installed: python -m pip install {names}")
+
+
+class _SQLAlchemy(Database):
+    _failures = (Exception,)  # drivers raise more than their own: OSError, struct.error, ...
+    _FETCH = 500  # rows a round trip
+
+    def __init__(self, url: str, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._secrets = _secrets(url)
+        engine = _engine(url)
+        self._text = importlib.import_module("sqlalchemy").text
+        self._dialect = engine.dialect
+        try:
+            self._connection = engine.connect()
+            self._begin()
+        except Exception as error:
+            self.close()
+            text = self._message(error)
+            advice = "Check DATABASE_URL, and that the server can be reached from here."
+            if "time zone" in text:
+                advice = "Load the server's zones (mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql), or use UTC."
+            raise DatabaseError(f"Cannot use {describe_url(url)}: {text}. {advice}") from None
+
+    def _begin(self) -> None:
+        """Make the transaction read-only, one snapshot for all queries, in our zone."""
+        if self._dialect.name == "postgresql":
+            self._connection.execute(self._text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            # All rows will be read: PostgreSQL must not plan for the first tenth of them, as it does for a cursor.
+            settings = "SELECT set_config('TimeZone', :zone, true), set_config('cursor_tuple_fraction', '1', true)"
+            self._connection.execute(self._text(settings), {"zone": self._zone.key})
+        elif self._dialect.name in ("mysql", "mariadb"):
+            zone = "+00:00" if self._zone.key in ("UTC", "Etc/UTC") else self._zone.key  # offsets need no zone tables
+            self._connection.execute(self._text("SET time_zone = :zone"), {"zone": zone})
+            self._connection.execute(self._text("SET SESSION TRANSACTION READ ONLY"))
+            self._connection.rollback()  # it holds from the next transaction on
+
+    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+        # text() would take ` :x` in a literal or a comment for a parameter: escape all other colons.
+        parameters = {token.start() for token in _TOKENS.finditer(sql) if token["parameter"]}
+        escaped = re.sub(":", lambda colon: ":" if colon.start() in parameters else r"\:", sql)
+        result = self._connection.execute(self._text(escaped), bounds, execution_options={"yield_per": self._FETCH})
+        if not result.returns_rows:
+            return (), ()
+        rows = _pymysql_rows(result) if self._dialect.driver == "pymysql" else map(tuple, result)
+        return tuple(result.keys()), rows
+
+    def _message(self, error: Exception) -> str:
+        """What the database or its driver said: one line, without SQL, values and password."""
+        cause = getattr(error, "orig", None) or error
+        numbered = len(cause.args) == 2 and isinstance(cause.args[0], int)  # PyMySQL: (1045, "Access denied ...")
+        text = str(cause.args[1] if numbered else cause).strip() or type(cause).__name__
+        text = re.sub(r":\n\W*", ": ", text).split("\n")[0].rstrip(".")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _secrets(url: str) -> list[str]:
+    """What of a URL must not show: the password and parameters like it, as written and decoded, the longest first."""
+    values = re.findall(r"[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)", url, re.IGNORECASE)
+    values.append(url.partition("://")[2].rpartition("@")[0].partition(":")[2])
+    return sorted({form for value in values for form in (value, unquote(value))} - {""}, key=len, reverse=True)
+
+
+def _pymysql_rows(result: Any) -> Iterator[tuple[Any, ...]]:
+    """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1), and JSON comes as text."""
+    flags = {(1, 1): lambda value: bool(value) if value in (0, 1) else value, (16, 1): lambda value: value == b"\x01"}
+    description = result.cursor.description
+    converters = [json.loads if code == 245 else flags.get((code, size)) for _, code, _, size, *_ in description]
+    if not any(converters):
+        yield from map(tuple, result)
+        return
+    for row in result:
+        cells = zip(row, converters, strict=True)
+        yield tuple(convert(value) if convert and value is not None else value for value, convert in cells)
+
+
+# Times
+
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(?: ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?))?", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def parse_time(value: object, zone: tzinfo) -> datetime:
+    """The aware time that a cell means: a datetime, a date, Unix seconds, or text such as '2026-01-13 08:45:12Z'.
+
+    What has no zone is in `zone`. Raises ValueError, whose text says what to write.
+    """
+    try:
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=zone)
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day, tzinfo=zone)
+        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+            return _EPOCH + timedelta(seconds=float(value))
+        if isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
+            day, minute, second, fraction, utc, hours, minutes = match.groups(default="00")
+            offset = "+00:00" if utc == "Z" else f"{hours}:{minutes}" if match[6] else ""
+            # Python 3.10 reads no Z, no short offset, and fractions of six digits only.
+            time = datetime.fromisoformat(f"{day} {minute}:{second}.{fraction[:6]:0<6}{offset}")
+            return time if time.tzinfo else time.replace(tzinfo=zone)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{value!a:.80} is no time: write YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, or Unix seconds")
