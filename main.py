@@ -1,0 +1,777 @@
+"""Sends the rows of a SQL query to Iterable, as user updates and events.
+
+usage: python main.py [--demo | --dry-run] [--query NAME] [--days N] [--as-of TIME] [--limit N]
+                      [--output-dir DIR] [--env-file FILE] [--quiet | --verbose]
+
+  --demo            run the whole job on sample data against a local stand-in for Iterable; needs no settings
+  --dry-run         query and write both files, but send nothing; needs no Iterable credentials
+  --query NAME      the query of the queries file to send (setting QUERY)
+  --days N          the length of the window in days of 24 hours (setting LOOKBACK_DAYS)
+  --as-of TIME      the end of the window, YYYY-MM-DD[ HH:MM[:SS]], optionally with Z or +HH:MM; default now
+  --limit N         take only the first N rows of the query
+  --output-dir DIR  where the CSV, the results and the log go (setting OUTPUT_DIR)
+  --env-file FILE   read settings from FILE instead of .env
+  --quiet           print nothing unless something failed, for cron
+  --verbose         show the log on the terminal, with every attempt
+  -h, --help        show this text
+
+Settings come from the environment, then from .env; .env.example lists them all.
+Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queries file or output directory,
+3 database, 4 aborted, 75 another run holds the lock, 130 and 143 interrupted.
+"""
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+    print(__doc__.strip())  # before the imports below: help should not take ten times as long as its text
+    raise SystemExit(0)
+
+import argparse
+import fcntl
+import json
+import logging
+import math
+import os
+import pickle
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from itertools import chain, islice
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from dotenv import dotenv_values
+
+import iterable_client as api
+from db import DatabaseError, Query, QueryFileError, Rows, connect, describe_url, load_queries, parse_time
+
+HERE = Path(__file__).resolve().parent
+log = logging.getLogger("main")
+
+Record = dict[str, Any]
+Call = Record | api.Result | None
+
+
+class RunError(Exception):
+    """What ends a run early: a text for the person at the terminal, and the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# --- Settings --------------------------------------------------------------------------------------------------------
+
+
+def _url(text: str) -> str:
+    if "://" not in text:
+        raise ValueError
+    return text
+
+
+def _secret(text: str) -> str:
+    if not (text.isascii() and text.isprintable() and " " not in text):  # it goes into a header
+        raise ValueError
+    return text
+
+
+def _base_url(text: str) -> str:
+    url = urlsplit(text)
+    is_bare = url.hostname and "@" not in url.netloc and text.rstrip("/") == f"{url.scheme}://{url.netloc}"
+    if not is_bare or not (url.scheme == "https" or (url.scheme == "http" and api.is_loopback(text))):
+        raise ValueError
+    return text.rstrip("/")
+
+
+EXPECTED = {  # what a text must be to become a value of some kind
+    bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
+    ZoneInfo: "a time zone, such as Europe/Berlin", _secret: "printable ASCII without spaces",
+    _url: "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
+    _base_url: "https:// and a host and nothing else, such as https://api.iterable.com",
+}  # fmt: skip
+
+
+def parse(kind: Callable[[str], Any], allowed: tuple[Any, ...], text: str) -> Any:
+    """A setting's value; `allowed` are some words, or a least and a greatest number. Raises ValueError or KeyError."""
+    words = {str(word).lower(): word for word in allowed}
+    value = words[text.lower()] if kind in (bool, str) and allowed else kind(text)
+    if kind in (int, float) and not allowed[0] <= value <= allowed[1]:
+        raise ValueError
+    return value
+
+
+def _setting(kind: Callable[[str], Any], default: str, text: str, *allowed: Any) -> Any:
+    """A field of Settings: what its text is read as, its default as text ("" for none), what it is for."""
+    expected = EXPECTED[kind]
+    if kind in (int, float):
+        expected += f" from {allowed[0]:g} to {allowed[1]:g}"
+    elif kind is str and allowed:
+        expected = " or ".join(allowed)
+    metadata = {"parse": partial(parse, kind, allowed), "default": default, "help": text, "expected": expected}
+    return field(default=parse(kind, allowed, default) if default else None, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting. This table drives parsing and its errors; tests hold .env.example and README to it."""
+
+    # fmt: off
+    database_url: str = _setting(_url, "", "The database; @ : / # in its password are percent-encoded")
+    database_timezone: ZoneInfo = _setting(ZoneInfo, "UTC", "Zone of the database's times that have none")
+    queries_file: Path = _setting(Path, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
+    query: str = _setting(str, "pro_users_recent_engagement", "The query whose rows are sent")
+    lookback_days: float = _setting(float, "7", "Length of the window, in days of 24 hours", 0.001, 36500)
+    iterable_api_key: str = _setting(_secret, "", "A server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
+    use_jwt_auth: bool = _setting(bool, "false", "Sign every call, as JWT-enabled keys demand", True, False)
+    iterable_jwt_secret: str = _setting(_secret, "", "The secret that Iterable showed once, with the JWT-enabled key")
+    iterable_api_base_url: str = _setting(_base_url, "https://api.iterable.com", "In the EU https://api.eu.iterable.com")
+    send_mode: str = _setting(str, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above",
+                              "auto", "single", "bulk")
+    workers: int | None = _setting(int, "", "Calls at a time; default 64 single or 6 bulk ones", 1, 512)
+    rate_limit_factor: float = _setting(float, "0.95", "Share of Iterable's limits that is used", 0.001, 10000)
+    max_retries: int = _setting(int, "3", "Attempts of a call in all", 1, 20)
+    backoff_factor: float = _setting(float, "2", "Each wait between attempts is so many times the last", 1, 10)
+    initial_backoff: float = _setting(float, "1", "Seconds of the first wait between attempts", 0, 60)
+    request_timeout: float = _setting(float, "30", "Seconds of silence that end an attempt", 0.1, 600)
+    output_dir: Path = _setting(Path, ".", "Where CSV, results, lock and log go; a directory for each sync")
+    log_file: Path | None = _setting(Path, "", "The log; default iterable_integration.log in OUTPUT_DIR")
+    log_level: str = _setting(str, "INFO", "What is logged, at the least", "DEBUG", "INFO", "WARNING", "ERROR")
+    # fmt: on
+
+
+REQUIRED = ("database_url", "iterable_api_key", "iterable_jwt_secret")
+FLAGS = {"query": "--query", "lookback_days": "--days", "output_dir": "--output-dir"}  # that stand for a setting
+
+
+def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> Settings:
+    """Settings from flags, texts by setting, and defaults, in this order. Raises RunError with all that is wrong."""
+    faults: list[str] = []
+    parsed: dict[str, Any] = {}
+    for setting in fields(Settings):
+        name, text = setting.name.upper(), texts.get(setting.name.upper())
+        if (flag := getattr(args, setting.name, None)) is not None:
+            name, text = FLAGS[setting.name], flag
+        required = setting.name in REQUIRED and not (args.dry_run and setting.name.startswith("iterable"))
+        if setting.name == "iterable_jwt_secret":
+            required = required and parsed.get("use_jwt_auth", False)
+        expected = setting.metadata["expected"]
+        try:
+            if text and text.strip():
+                parsed[setting.name] = setting.metadata["parse"](text)
+            elif required:
+                faults.append(f"{name} is not set: it must be {expected}")
+        except (ValueError, KeyError, OSError):  # the last two from ZoneInfo
+            faults.append(f"{name} must be {expected}")
+    if parsed.get("use_jwt_auth") and parsed.get("send_mode") == "bulk":
+        faults.append("SEND_MODE must be auto or single with USE_JWT_AUTH: such keys cannot call bulk operations")
+    if faults:
+        advice = "Copy .env.example to .env and fill it in. The whole job without settings: python main.py --demo"
+        raise RunError("\n  ".join(["Settings need attention:", *faults]) + f"\n{advice}", 2)
+    return replace(Settings(), **parsed)
+
+
+def read_env(name: str | None) -> dict[str, str | None]:
+    """The environment and, for what is unset or empty there, the env file. Raises RunError."""
+    candidates = [Path(name)] if name else [path for path in (Path(".env"), HERE / ".env") if path.exists()]
+    texts: dict[str, str | None] = {}
+    if candidates:
+        try:
+            with open(candidates[0], encoding="utf-8") as file:
+                texts = dotenv_values(stream=file, interpolate=False)
+        except (OSError, ValueError) as error:
+            raise RunError(f"The env file {candidates[0]} cannot be read: {error}", 2) from None
+    return {**texts, **{name: text for name, text in os.environ.items() if text}}
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; what is wrong with it ends the program with code 2. The help is this module's docstring."""
+    usage = (__doc__ or "").partition("usage: ")[2].partition("\n\n")[0]
+    parser = argparse.ArgumentParser("main.py", usage, add_help=False, allow_abbrev=False)
+    kind, volume = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    for group, flag in ((kind, "--demo"), (kind, "--dry-run"), (volume, "--quiet"), (volume, "--verbose")):
+        group.add_argument(flag, action="store_true")
+    parser.add_argument("--query")
+    parser.add_argument("--days", dest="lookback_days")
+    parser.add_argument("--as-of")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--output-dir")
+    parser.add_argument("--env-file")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit must be at least 1")
+    return args
+
+
+# --- From a row to calls ---------------------------------------------------------------------------------------------
+
+KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
+
+
+def columns_of(query: Query, key: str) -> list[str]:
+    """The columns that a key of the query's comment names."""
+    return [name.strip() for name in query.keys.get(key, "").split(",") if name.strip()]
+
+
+def check_mapping(query: Query) -> None:
+    """Raises QueryFileError where the keys of a query's comment do not make sense together."""
+    keys = query.keys
+    if not keys:
+        return  # a report
+    if ("email" in keys) == ("userId" in keys):
+        raise query.error("exactly one of the keys 'email' and 'userId' must name the column of the user")
+    for name in {"email", "userId"}.intersection(columns_of(query, "user fields")):
+        raise query.error(f"'{name}' cannot be a user field: Iterable would change the user's identity", "user fields")
+    if "event" in keys and not keys.keys() & {"event time", "event id"}:
+        raise query.error("'event' needs 'event time' or 'event id': a second run would add it again", "event")
+    for key in keys.keys() & {"event fields", "event time", "event id"}:
+        if "event" not in keys:
+            raise query.error(f"'{key}' needs '-- event: name' beside it", key)
+    if not keys.keys() & {"event", "user fields"}:
+        raise query.error("nothing would be sent: add '-- user fields: ...' or '-- event: name'")
+
+
+@dataclass(slots=True)
+class Row:
+    """A row on its way. A call is its payload until it was sent, its result where that is known, or None."""
+
+    number: int
+    user: str | None  # as it stands in the results
+    event_id: str | None = None
+    update: Call = None
+    event: Call = None
+
+
+class Planner:
+    """Turns the rows of one query into calls, as the keys above it say."""
+
+    def __init__(self, query: Query, columns: Sequence[str], zone: ZoneInfo) -> None:
+        """Raises QueryFileError where a key names a column that the query does not return."""
+        self._zone = zone
+        self.kind = "email" if "email" in query.keys else "userId"
+        self._event = query.keys.get("event")
+        self._has_update = "user fields" in query.keys
+        self.calls_per_row = self._has_update + (self._event is not None)
+        places = {}
+        for key in KEYS:
+            for name in columns_of(query, key) if key != "event" else ():
+                if name not in columns:
+                    raise query.error(f"'{key}' names '{name}', but the columns are {', '.join(columns)}", key)
+            places[key] = [(name, columns.index(name)) for name in columns_of(query, key) if key != "event"]
+        self._identifier = places[self.kind][0][1]
+        self._user_fields, self._event_fields = places["user fields"], places["event fields"]
+        self._event_id = places["event id"]
+        self._time_column, self._time = places["event time"][0] if places["event time"] else ("", -1)
+
+    def plan(self, number: int, cells: Sequence[Any]) -> Row:
+        """The calls of a row; one that cannot be made has its failure as a result already."""
+        value = cells[self._identifier]
+        try:
+            user = api.normalize_identifier(self.kind, value)
+        except api.InvalidValueError as error:
+            shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
+            failed = error.result
+            return Row(number, shown, None, failed if self._has_update else None, failed if self._event else None)
+        row = Row(number, user)
+        if self._has_update:
+            try:
+                row.update = api.user_update(self.kind, user, self._fields(self._user_fields, cells))
+            except api.InvalidValueError as error:
+                row.update = error.result
+        if self._event:
+            try:
+                event = self._plan_event(self._event, user, cells)
+                row.event, row.event_id = event, event["id"]
+            except api.InvalidValueError as error:
+                row.event = error.result
+        return row
+
+    def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
+        return api.clean_fields([(name, cells[place]) for name, place in places], self._zone)
+
+    def _plan_event(self, name: str, user: str, cells: Sequence[Any]) -> Record:
+        event_fields, moment, created = self._fields(self._event_fields, cells), None, None
+        if self._time >= 0:
+            try:
+                moment = parse_time(cells[self._time], self._zone)
+            except ValueError as error:
+                raise api.InvalidValueError(f"column {self._time_column}: {error}") from None
+            created = api.unix_seconds(moment)
+        parts: list[Any] = [user, name]
+        for column, place in self._event_id:
+            value = moment if place == self._time else cells[place]
+            if isinstance(value, datetime):
+                value = api.format_time(value, self._zone, fraction=True)
+            parts.append(api.clean_fields([(column, value)], self._zone)[column])
+        if not self._event_id:
+            parts += [created, event_fields]
+        elif not any(value is not None for value in parts[2:]):
+            raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
+        return api.event(self.kind, user, name, event_fields, created, api.make_event_id(parts))
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """What became of every row: counts, and a line of JSON a row in an anonymous file until the summary is known."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.counts = Counter(successful=0, partial_failures=0, total_failures=0, unchanged=0)
+        self.failure_reasons: Counter[str] = Counter()
+        self._kind = kind
+        self._lines: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", dir=directory)  # noqa: SIM115
+        self._separator = "\n"
+
+    def add(self, row: Row, update: Call, event: Call) -> None:
+        """Records a row's calls: results, or in a dry run payloads, or None where the query defines no such call."""
+        results = [call for call in (update, event) if isinstance(call, tuple)]
+        is_dry = isinstance(update, dict) or isinstance(event, dict)
+        if not is_dry and all(answer is api.NOT_SENT for _, answer in results):
+            return  # not_sent, like the rows that were never tried
+        delivered = sum(ok for ok, _ in results)
+        if not is_dry:
+            some = "partial_failures" if delivered else "total_failures"
+            self.counts["successful" if delivered == len(results) else some] += 1
+        self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
+        record = {
+            "row": row.number, self._kind: row.user, "event_id": row.event_id, "timestamp": _now(),
+            "users_update": _show(update), "events_track": _show(event),
+            "overall_success": None if is_dry else delivered == len(results),
+        }  # fmt: skip
+        self._lines.write(self._separator + json.dumps(record, ensure_ascii=False))
+        self._separator = ",\n"
+
+    @property
+    def recorded(self) -> int:
+        """The number of rows that have an outcome."""
+        return sum(self.counts.values())
+
+    def write_to(self, file: IO[str], summary: Record) -> None:
+        """Writes the results file: the summary, which is known last, first; then a record a line."""
+        head = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
+        file.write("{" + ",\n".join([*head, '"records": [']))
+        self._lines.seek(0)
+        shutil.copyfileobj(self._lines, file, 1 << 20)
+        file.write("\n]}\n")
+
+
+def _show(call: Call) -> Record | None:
+    if isinstance(call, tuple):
+        return {"success": call[0], "response": call[1]}
+    return call and {"success": None, "request": call}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+# --- Query: rows into the CSV and the spool; send: from there to Iterable --------------------------------------------
+
+BATCH_ROWS = 1000
+BATCH_CHARACTERS = 4_000_000  # memory follows the batches in flight, so wide rows make smaller ones
+SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
+GRACE = 10.0  # seconds that calls on the wire get after a stop
+UNKNOWN: api.Result = (False, {"code": "Interrupted", "msg": "stopped while waiting for the answer"})
+
+Outcomes = list[tuple[Call, Call]]
+
+
+def fetch(rows: Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
+    """Writes all rows to the CSV and, typed, to the spool, in batches; returns how many there are."""
+    csv_file.write(rows.columns)
+    batch: list[Any] = []
+    total = size = 0
+    for row in islice(rows, limit):
+        batch.append(row)
+        size += csv_file.write(row)
+        if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
+            pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
+            total, size, batch = total + len(batch), 0, []
+    for last in (batch, []):  # the empty one marks the end
+        pickle.dump(last, spool, pickle.HIGHEST_PROTOCOL)
+    spool.seek(0)
+    return total + len(batch)
+
+
+def planned_batches(spool: IO[bytes], planner: Planner) -> Iterator[list[Row]]:
+    """The batches of the spool, with each row's calls."""
+    number = 1
+    while batch := pickle.load(spool):  # noqa: S301 - a file of ours that has no name
+        yield [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
+        number += len(batch)
+
+
+class Sender:
+    """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
+
+    def __init__(
+        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, show: Callable[[], None]
+    ) -> None:
+        self._client, self._results, self._show, self._bulk = client, results, show, bulk
+        self._update = api.USERS_BULK_UPDATE if bulk else api.USERS_UPDATE
+        self._track = api.EVENTS_TRACK_BULK if bulk else api.EVENTS_TRACK
+        self._pool = ThreadPoolExecutor(workers, "call")
+        self._most = workers + 2 if bulk else 2 * workers
+        self._in_flight: deque[tuple[list[Row], set[str | None], Future[Outcomes]]] = deque()
+        self._deadline = math.inf
+        self.hung = False  # whether a thread was left behind, waiting for an answer
+
+    def send(self, batches: Iterator[list[Row]]) -> None:
+        """Sends all rows, until the client is stopped; then what is on the wire has GRACE seconds to be answered."""
+        for rows in batches if self._bulk else ([row] for batch in batches for row in batch):
+            if self._client.stopped:
+                break
+            # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
+            users = {row.user for row in rows if isinstance(row.update, dict)}
+            before = [future for _, others, future in self._in_flight if not users.isdisjoint(others)]
+            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before)))
+            if len(self._in_flight) >= self._most:
+                self._settle_oldest()
+        while self._in_flight:
+            self._settle_oldest()
+
+    def _deliver(self, rows: list[Row], before: list[Future[Outcomes]]) -> Outcomes:
+        wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
+        updates = self._call(self._update, [row.update for row in rows])
+        return list(zip(updates, self._call(self._track, [row.event for row in rows]), strict=True))
+
+    def _call(self, operation: api.Operation, calls: list[Call]) -> list[Call]:
+        payloads = [call for call in calls if isinstance(call, dict)]
+        answers = iter(self._client.send(operation, payloads) if payloads else ())
+        return [next(answers) if isinstance(call, dict) else call for call in calls]
+
+    def _settle_oldest(self) -> None:
+        rows, _, future = self._in_flight.popleft()
+        while not future.done() and time.monotonic() < self._deadline:
+            wait([future], 0.25)
+            self._show()
+            if self._client.stopped and self._deadline == math.inf:
+                self._deadline = time.monotonic() + GRACE
+        if future.done():
+            outcomes = future.result()
+        else:
+            answer = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
+            self.hung = self.hung or answer is UNKNOWN
+            outcomes = [(row.update and answer, row.event and answer) for row in rows]
+        for row, (update, event) in zip(rows, outcomes, strict=True):
+            self._results.add(row, update, event)
+        self._show()
+
+
+def progress_line(total: int, results: Results) -> Callable[[], None]:
+    """A function that shows, at most twice a second, rows of total, rate, time left and failures on the terminal."""
+    began = shown = time.monotonic()
+
+    def show() -> None:
+        nonlocal shown
+        if (now := time.monotonic()) - shown >= 0.5:
+            shown = now
+            done, failed = sum(results.counts.values()), sum(results.failure_reasons.values())
+            rate = done / (now - began)
+            left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate else "waiting for Iterable"
+            line = f"{done:,} of {total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
+            print(f"\r\033[K{line}", end="\r", file=sys.stderr, flush=True)
+
+    return show
+
+
+# --- The run ---------------------------------------------------------------------------------------------------------
+
+REPORT_ROWS = 1000
+ADVICE = {  # what to check where Iterable refuses the credentials
+    "BadApiKey": "ITERABLE_API_KEY, and that ITERABLE_API_BASE_URL is that of the key's data centre, US or EU",
+    "Unauthorized": "that ITERABLE_API_KEY is a server-side key; a JWT-enabled one needs USE_JWT_AUTH=true",
+    "BadAuthorizationHeader": "that ITERABLE_API_KEY is a JWT-enabled key, as USE_JWT_AUTH=true needs",
+    "Forbidden": "that ITERABLE_API_KEY is a server-side key that may update users and track events",
+    "InvalidJwtPayload": "ITERABLE_JWT_SECRET, and this machine's clock",
+}
+
+
+class Signals:
+    """SIGINT and SIGTERM end a query at once, sending in good order, and anything when they come again."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.client: api.IterableClient | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, _frame: object) -> None:
+        if self.received:
+            os._exit(128 + signum)
+        self.received = signum
+        if self.client is None:
+            raise KeyboardInterrupt
+        self.client.stop()
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the output directory against other runs. The lock is the kernel's: it ends with its process."""
+    try:
+        file = open(directory / ".iterable_integration.lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        advice = "create it, or name another with --output-dir"
+        raise RunError(f"The output directory {directory} cannot be written ({error.strerror}): {advice}", 2) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(f"Another run is writing to {directory}: {file.read().strip()}", 75) from None
+        file.truncate(0)
+        print(f"process {os.getpid()}, started {_now()}", file=file, flush=True)
+        for leftover in (*directory.glob(".query_results_*.part"), *directory.glob(".integration_results_*.part")):
+            leftover.unlink()  # of a run that was killed
+        yield
+
+
+def start_log(settings: Settings, verbose: bool) -> None:
+    """Logs to a rotating file, and with --verbose everything to the terminal, too. Raises RunError."""
+    path = settings.log_file or settings.output_dir / "iterable_integration.log"
+    try:
+        file = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE", 2) from None
+    handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
+    logging.basicConfig(level="DEBUG" if verbose else settings.log_level, handlers=handlers, force=True,
+                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # fmt: skip
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+
+
+class Run:
+    """One run, from the query to the results."""
+
+    def __init__(self, settings: Settings, args: argparse.Namespace, signals: Signals) -> None:
+        """Raises RunError or QueryFileError where it cannot begin."""
+        self.settings, self.args, self.signals = settings, args, signals
+        self.started = datetime.now(timezone.utc)
+        try:
+            as_of = args.as_of or self.started.isoformat(" ", "seconds")
+            self.until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
+            self.since = self.until - timedelta(days=settings.lookback_days)
+        except (ValueError, OverflowError) as error:
+            raise RunError(f"--as-of: {error}", 2) from None
+        queries = load_queries(settings.queries_file, KEYS)
+        for query in queries.values():
+            check_mapping(query)
+        if settings.query not in queries:
+            raise RunError(f"{settings.queries_file} has no query '{settings.query}'; it has {', '.join(queries)}", 2)
+        self.query = queries[settings.query]
+        if not self.query.keys:
+            raise self.query.error("this is a report, without keys that say what to send: choose another with --query")
+        self.report_queries = [query for query in queries.values() if not query.keys]
+        self.reports: dict[str, list[Record]] = {}
+        self.total = 0
+        self.client: api.IterableClient | None = None
+        self.hung = False
+
+    def execute(self) -> int:
+        """Does the job and returns the exit code."""
+        directory = self.settings.output_dir
+        with ExitStack() as stack:
+            stack.enter_context(locked(directory))
+            start_log(self.settings, self.args.verbose)
+            stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
+            csv_file = api.CsvFile(directory, f"query_results_{stamp}.csv")
+            stack.callback(csv_file.discard)
+            results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
+            stack.callback(results_file.discard)
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            planner = self._query(csv_file, spool)
+            results = Results(directory, planner.kind)
+            batches = planned_batches(spool, planner)
+            if self.args.dry_run:
+                for row in chain.from_iterable(batches):
+                    results.add(row, row.update, row.event)
+            else:
+                self._send(batches, planner.calls_per_row, results)
+            return self._finish(csv_file, results_file, results)
+
+    def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
+        settings = self.settings
+        url = describe_url(settings.database_url)
+        log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
+        with connect(settings.database_url, settings.database_timezone) as database:
+            rows = database.rows(self.query, self.since, self.until)
+            planner = Planner(self.query, rows.columns, settings.database_timezone)
+            self.total = fetch(rows, csv_file, spool, self.args.limit)
+            for query in self.report_queries:
+                rows = database.rows(query, self.since, self.until)
+                self.reports[query.name] = [self._report_row(rows.columns, row) for row in islice(rows, REPORT_ROWS)]
+        log.info("%d rows", self.total)
+        return planner
+
+    def _report_row(self, columns: Sequence[str], row: Sequence[Any]) -> Record:
+        try:
+            return api.clean_fields(zip(columns, row, strict=True), self.settings.database_timezone)
+        except api.InvalidValueError:  # a report is read by people: anything goes as text
+            return {name: str(cell) for name, cell in zip(columns, row, strict=True)}
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether the bulk operations are used."""
+        mode = self.settings.send_mode
+        return not self.settings.use_jwt_auth and (mode == "bulk" or (mode == "auto" and self.total > SINGLE_ROWS))
+
+    def _send(self, batches: Iterator[list[Row]], calls_per_row: int, results: Results) -> None:
+        settings = self.settings
+        workers = settings.workers or (6 if self.is_bulk else 64)
+        try:
+            self.client = self.signals.client = api.IterableClient(
+                settings.iterable_api_key, settings.iterable_jwt_secret, settings.use_jwt_auth,
+                settings.iterable_api_base_url, max_retries=settings.max_retries,
+                backoff_factor=settings.backoff_factor, initial_backoff=settings.initial_backoff,
+                timeout=settings.request_timeout, workers=workers, rate_limit_factor=settings.rate_limit_factor,
+                zone=settings.database_timezone, give_up_after=10 * calls_per_row,  # that is, at least 10 rows
+            )  # fmt: skip
+        except ValueError as error:
+            raise RunError(str(error), 2) from None
+        watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
+        show = progress_line(self.total, results) if watched else lambda: None
+        sender = Sender(self.client, self.is_bulk, workers, results, show)
+        try:
+            sender.send(batches)
+        finally:
+            self.client.stop()  # what ends the sending early ends its threads, too
+            self.hung = sender.hung
+
+    def _outcome(self, results: Results, warnings: list[str]) -> tuple[str, int]:
+        """The run's status and exit code; adds what a person should know."""
+        client, failed = self.client, bool(results.failure_reasons)
+        if client is None:
+            return "dry_run", int(failed)
+        if client.filtered_fields:
+            names = ", ".join(sorted(client.filtered_fields))
+            warnings.append(f"Iterable dropped fields that the project does not know, and said success: {names}")
+        if client.refusal:
+            code = client.refusal["code"]
+            warnings.append(f"Iterable refused the credentials ({code}): check {ADVICE[code]}")
+            return "aborted", 4
+        if client.gave_up or (client.counts["sent"] and not client.ever_answered):
+            warnings.append(f"{client.base_url} gives no useful answer: see failure reasons and log; run again later")
+            return "aborted", 4
+        if self.signals.received and ("Interrupted" in results.failure_reasons or results.recorded < self.total):
+            return "interrupted", 128 + self.signals.received
+        return ("completed_with_failures", 1) if failed else ("completed", 0)
+
+    def _finish(self, csv_file: api.CsvFile, results_file: api.OutputFile, results: Results) -> int:
+        """Completes the results file, lets both files appear, prints the summary; returns the exit code."""
+        settings, client, warnings, finished = self.settings, self.client, list[str](), datetime.now(timezone.utc)
+        status, code = self._outcome(results, warnings)
+        paths = [csv_file.commit()]
+        run = {
+            "id": str(uuid.uuid4()), "status": status, "started_at": self.started.isoformat(timespec="seconds"),
+            "finished_at": finished.isoformat(timespec="seconds"),
+            "seconds": round((finished - self.started).total_seconds(), 3), "query": self.query.name,
+            "since": self.since.isoformat(), "until": self.until.isoformat(),
+            "send_mode": "bulk" if self.is_bulk else "single",
+            "authentication": "jwt" if settings.use_jwt_auth else "api_key",
+            "base_url": settings.iterable_api_base_url, "csv_file": paths[0].name, "warnings": warnings,
+        }  # fmt: skip
+        summary = {
+            "run": run, "total_users": self.total, **results.counts, "not_sent": self.total - results.recorded,
+            "failure_reasons": dict(results.failure_reasons),
+            "requests": dict(client.counts) if client else {"sent": 0, "retried": 0, "rate_limited": 0},
+            "reports": self.reports,
+        }  # fmt: skip
+        results.write_to(results_file.text, summary)
+        paths.append(results_file.commit())
+        log.info("%s, exit code %d: %s", status, code, {key: summary[key] for key in (*COUNTS, "failure_reasons")})
+        for warning in warnings:
+            log.warning("%s", warning)
+        if code or not self.args.quiet:
+            print_summary(summary, paths, sys.stderr if self.args.quiet else sys.stdout)
+        return code
+
+
+COUNTS = {"successful": "delivered", "partial_failures": "partly failed", "total_failures": "failed",
+          "unchanged": "unchanged", "not_sent": "not sent"}  # fmt: skip
+
+
+def print_summary(summary: Record, paths: Sequence[Path], out: IO[str]) -> None:
+    """Prints what a person wants to know of a run."""
+    run, requests = summary["run"], summary["requests"]
+    counts = ", ".join(f"{summary[key]:,} {text}" for key, text in COUNTS.items() if summary[key])
+    lines = [
+        ("Status", f"{run['status'].replace('_', ' ')} in {run['seconds']:.1f} s"),
+        ("Query", f"{run['query']}, {run['since']} to {run['until']}"),
+        ("Rows", f"{summary['total_users']:,}: {counts or 'none'}"),
+        *(("Failures", f"{calls:,} x {code}") for code, calls in summary["failure_reasons"].items()),
+        ("Requests", ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in requests.items())),
+        *(("Warning", text) for text in run["warnings"]),
+        *(("File", str(path.resolve())) for path in paths),
+    ]
+    for name, rows in summary["reports"].items():
+        table = [list(rows[0]), *(map(str, row.values()) for row in rows[:20])] if rows else [["no rows"]]
+        lines += [("Report", name), *(("", "  ".join(f"{cell:<12}" for cell in line).rstrip()) for line in table)]
+    for label, text in lines:
+        print(f"{label:<9} {text}", file=out)
+
+
+@contextmanager
+def demo(args: argparse.Namespace) -> Iterator[Settings]:
+    """Settings for a run on the sample data, in a temporary SQLite database, against the stand-in for Iterable."""
+    args.as_of = args.as_of or "2026-01-13 12:00:00"
+    key = secrets.token_hex(16)
+    command, environ = [sys.executable, "-m", "tests.fake_iterable", "--exit-with-parent"], {"ITERABLE_API_KEY": key}
+    with tempfile.TemporaryDirectory() as directory, subprocess.Popen(  # noqa: S603
+        command, cwd=HERE, env={**os.environ, **environ, "ITERABLE_JWT_SECRET": ""}, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as stand_in:  # fmt: skip
+        with sqlite3.connect(Path(directory, "demo.db")) as database:
+            database.executescript((HERE / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
+        database.close()
+        environ["DATABASE_URL"] = f"sqlite:///{directory}/demo.db"
+        environ["ITERABLE_API_BASE_URL"] = (stand_in.stdout or sys.stdin).readline().split()[-1]
+        try:
+            yield load_settings(args, environ)
+        finally:
+            stand_in.terminate()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns the exit code."""
+    os.umask(0o077)  # results hold addresses: for their owner alone
+    logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
+    signals = Signals()
+    args = parse_args(argv)
+    hung = False
+    try:
+        with ExitStack() as stack:
+            settings = stack.enter_context(demo(args)) if args.demo else load_settings(args, read_env(args.env_file))
+            run = Run(settings, args, signals)
+            code = run.execute()
+            hung = run.hung
+    except KeyboardInterrupt:
+        code = 128 + signals.received
+        print("\nInterrupted; nothing was sent.", file=sys.stderr)
+    except (RunError, QueryFileError, DatabaseError, OSError) as error:
+        code = error.code if isinstance(error, RunError) else {QueryFileError: 2, DatabaseError: 3}.get(type(error), 4)
+        log.error("%s", error)
+        print(f"main.py: {error}", file=sys.stderr)
+    if hung:  # the interpreter's own exit would wait for threads that wait for an answer
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What all tests share: an environment without our settings, a sample database, and main.py as a process."""
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from main import Settings
+from tests.fake_iterable import FakeIterable
+
+ROOT = Path(__file__).resolve().parent.parent
+AS_OF = "2026-01-13 12:00:00"  # the sample data's now
+FOREIGN = ("PROXY", "CA_BUNDLE", "NETRC", "SSL_CERT")  # parts of names of variables that requests heeds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bare_environment() -> Iterator[None]:
+    """No test can reach production: no setting of ours and no proxy comes from outside."""
+    ours = {setting.name.upper() for setting in fields(Settings)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in list(os.environ):
+            if name in ours or any(part in name.upper() for part in FOREIGN):
+                monkeypatch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def server() -> Iterator[FakeIterable]:
+    """The stand-in for Iterable, without latency, enforcing its limits."""
+    with FakeIterable(api_key="test-api-key") as server:
+        yield server
+
+
+def load_sample(path: Path) -> Path:
+    """Makes a SQLite database of the sample data."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
+    connection.close()
+    return path
+
+
+@dataclass
+class Finished:
+    """A run of main.py that has ended, and what it left behind."""
+
+    code: int
+    out: str
+    err: str
+    directory: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The one results file, or the newest."""
+        found: dict[str, Any] = json.loads(self.results_text)
+        return found
+
+    @property
+    def results_text(self) -> str:
+        """The text of it."""
+        return self._newest("integration_results_*.json").read_text(encoding="utf-8")
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The lines of the newest CSV, the header first."""
+        with open(self._newest("query_results_*.csv"), encoding="utf-8", newline="") as file:
+            return list(csv.reader(file))
+
+    @property
+    def log(self) -> str:
+        """The log."""
+        return (self.directory / "iterable_integration.log").read_text(encoding="utf-8")
+
+    def _newest(self, pattern: str) -> Path:
+        return max(self.directory.glob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+@dataclass
+class Project:
+    """A directory with a database and settings, in which main.py is run as a process."""
+
+    directory: Path
+    settings: dict[str, str]
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database."""
+        return self.directory / "app.db"
+
+    @property
+    def output(self) -> Path:
+        """The output directory."""
+        return self.directory / "out"
+
+    def command(self, *args: str, **settings: str) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment of a run; settings go into the env file, an empty one is left out."""
+        env_file = self.directory / "test.env"
+        lines = [f"{name}='{value}'\n" for name, value in {**self.settings, **settings}.items() if value]
+        env_file.write_text("".join(lines), encoding="utf-8")
+        return [sys.executable, str(ROOT / "main.py"), "--env-file", str(env_file), *args], dict(os.environ)
+
+    def start(self, *args: str, **settings: str) -> subprocess.Popen[str]:
+        """Starts a run and returns its process."""
+        command, env = self.command(*args, **settings)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=env, cwd=self.directory, stdout=pipe, stderr=pipe, text=True)
+
+    def finish(self, process: subprocess.Popen[str]) -> Finished:
+        """Waits for a run; a traceback is a bug, whatever the test is about."""
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        return Finished(process.returncode, out, err, self.output)
+
+    def run(self, *args: str, **settings: str) -> Finished:
+        """Runs main.py with the sample data's as-of and returns what it did."""
+        as_of = () if "--as-of" in args or "--demo" in args else ("--as-of", AS_OF)
+        return self.finish(self.start(*args, *as_of, **settings))
+
+    def sql(self, script: str) -> None:
+        """Changes the database."""
+        with sqlite3.connect(self.database) as connection:
+            connection.executescript(script)
+        connection.close()
+
+    def queries(self, text: str) -> None:
+        """Makes this the queries file."""
+        path = self.directory / "queries.sql"
+        path.write_text(text, encoding="utf-8")
+        self.settings["QUERIES_FILE"] = str(path)
+
+
+def new_project(directory: Path, server: FakeIterable | None) -> Project:
+    """A project on the sample data, in an empty directory, that sends to a server."""
+    settings = {
+        "DATABASE_URL": f"sqlite:///{load_sample(directory / 'app.db')}", "OUTPUT_DIR": str(directory / "out"),
+        "ITERABLE_API_KEY": "test-api-key", "INITIAL_BACKOFF": "0.01",
+        "ITERABLE_API_BASE_URL": server.url if server else "http://127.0.0.1:9",
+    }  # fmt: skip
+    (directory / "out").mkdir()
+    return Project(directory, settings)
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[[FakeIterable | None], Project]:
+    """Makes a project on the sample data that sends to a server."""
+    return lambda server: new_project(tmp_path, server)
+
+
+@pytest.fixture
+def project(make_project: Callable[[FakeIterable | None], Project], server: FakeIterable) -> Project:
+    """A project on the sample data that sends to `server`."""
+    return make_project(server)
