@@ -238,7 +238,7 @@ class Database(ABC):
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
     _zone: ZoneInfo
-    _connection: Any = None
+    _connection: Any = None  # none before it is open
 
     def rows(self, query: Query, since: datetime, until: datetime) -> Rows:
         """Run a query over a window of two aware times. Ends the reading of earlier Rows. Raises DatabaseError."""
@@ -266,7 +266,7 @@ class Database(ABC):
         except self._failures as error:
             raise DatabaseError(
                 f"Query '{query.name}' ({query.path}, line {query.line}) failed: {self._message(error)}. "
-                "Correct the query, or DATABASE_URL if this is not the database that it is for."
+                "Correct the query or, if it is not at fault, check DATABASE_URL and the server."
             ) from None
 
     @abstractmethod
@@ -276,11 +276,9 @@ class Database(ABC):
     def _message(self, error: Exception) -> str:
         return str(error)
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
-        if self._connection is not None:
-            with suppress(Exception):  # a lost connection cannot be closed, and need not be
-                self._connection.close()
 
     def __enter__(self) -> Database:
         return self
@@ -319,6 +317,10 @@ class _SQLite(Database):
     def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
         return tuple(column[0] for column in cursor.description or ()), cursor
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
 
 
 _DRIVERS = {  # what a URL without a driver means
@@ -376,6 +378,7 @@ def _not_installed(scheme: str, *packages: str) -> DatabaseError:
 class _SQLAlchemy(Database):
     _failures = (Exception,)  # drivers raise more than their own: OSError, struct.error, ...
     _FETCH = 500  # rows a round trip
+    _result: Any = None  # of the latest query
 
     def __init__(self, url: str, zone: ZoneInfo) -> None:
         self._zone = zone
@@ -411,11 +414,23 @@ class _SQLAlchemy(Database):
         # text() would take ` :x` in a literal or a comment for a parameter: escape all other colons.
         parameters = {token.start() for token in _TOKENS.finditer(sql) if token["parameter"]}
         escaped = re.sub(":", lambda colon: ":" if colon.start() in parameters else r"\:", sql)
-        result = self._connection.execute(self._text(escaped), bounds, execution_options={"yield_per": self._FETCH})
+        if self._result:
+            self._result.close()
+        options = {"yield_per": self._FETCH}  # a cursor on the server, where the driver has them
+        self._result = result = self._connection.execute(self._text(escaped), bounds, execution_options=options)
         if not result.returns_rows:
             return (), ()
         rows = _pymysql_rows(result) if self._dialect.driver == "pymysql" else map(tuple, result)
         return tuple(result.keys()), rows
+
+    def close(self) -> None:
+        with suppress(Exception):  # a lost connection cannot be closed, and need not be
+            if self._result and self._dialect.driver == "pymysql":
+                _abandon(self._result.cursor)
+                self._connection.invalidate()
+            if self._result:
+                self._result.close()
+            self._connection.close()
 
     def _message(self, error: Exception) -> str:
         """What the database or its driver said: one line, without SQL, values and password."""
@@ -438,14 +453,23 @@ def _secrets(url: str) -> list[str]:
 def _pymysql_rows(result: Any) -> Iterator[tuple[Any, ...]]:
     """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1), and JSON comes as text."""
     flags = {(1, 1): lambda value: bool(value) if value in (0, 1) else value, (16, 1): lambda value: value == b"\x01"}
-    description = result.cursor.description
-    converters = [json.loads if code == 245 else flags.get((code, size)) for _, code, _, size, *_ in description]
-    if not any(converters):
-        yield from map(tuple, result)
-        return
-    for row in result:
-        cells = zip(row, converters, strict=True)
-        yield tuple(convert(value) if convert and value is not None else value for value, convert in cells)
+    cursor = result.cursor
+    converters = [json.loads if code == 245 else flags.get((code, size)) for _, code, _, size, *_ in cursor.description]
+    try:
+        for row in result:
+            cells = zip(row, converters, strict=True)
+            yield tuple(convert(cell) if convert and cell is not None else cell for cell, convert in cells)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        _abandon(cursor)
+        raise
+
+
+def _abandon(cursor: Any) -> None:
+    """Keep PyMySQL from reading a result to its end when it is closed: it may be long, or its connection dead."""
+    if cursor and cursor._result:
+        cursor._result.unbuffered_active = False
 
 
 # Times

@@ -29,6 +29,7 @@ if __name__ == "__main__" and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
 
 import argparse
 import fcntl
+import io
 import json
 import logging
 import math
@@ -43,13 +44,13 @@ import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Any
@@ -101,7 +102,7 @@ def _base_url(text: str) -> str:
 
 EXPECTED = {  # what a text must be to become a value of some kind
     bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
-    ZoneInfo: "a time zone, such as Europe/Berlin", _secret: "printable ASCII without spaces",
+    ZoneInfo: "a time zone, such as Europe/Berlin", _secret: "printable ASCII without spaces, such as 0123456789abcdef",
     _url: "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
     _base_url: "https:// and a host and nothing else, such as https://api.iterable.com",
 }  # fmt: skip
@@ -312,20 +313,25 @@ class Planner:
             except ValueError as error:
                 raise api.InvalidValueError(f"column {self._time_column}: {error}") from None
             created = api.unix_seconds(moment)
-        parts: list[Any] = [user, name]
+        own: list[Any] = []  # what tells the event from others
         for column, place in self._event_id:
             value = moment if place == self._time else cells[place]
             if isinstance(value, datetime):
                 value = api.format_time(value, self._zone, fraction=True)
-            parts.append(api.clean_fields([(column, value)], self._zone)[column])
-        if not self._event_id:
-            parts += [created, event_fields]
-        elif not any(value is not None for value in parts[2:]):
-            raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
-        return api.event(self.kind, user, name, event_fields, created, api.make_event_id(parts))
+            own.append((column, value))
+        values = list(api.clean_fields(own, self._zone).values()) if own else [created, event_fields]
+        if values.count(None) == len(values):
+            raise api.InvalidValueError(f"column {own[0][0]}: nothing tells this event from others")
+        id_ = api.make_event_id([user, name, *values])
+        return api.event(self.kind, user, name, event_fields, created, id_)
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
+
+
+OUTCOMES = {  # by whether all of a row's calls succeeded, and whether any
+    (True, True): "successful", (False, True): "partial_failures", (False, False): "total_failures",
+}  # fmt: skip
 
 
 class Results:
@@ -338,24 +344,28 @@ class Results:
         self._lines: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", dir=directory)  # noqa: SIM115
         self._separator = "\n"
 
-    def add(self, row: Row, update: Call, event: Call) -> None:
-        """Records a row's calls: results, or in a dry run payloads, or None where the query defines no such call."""
-        results = [call for call in (update, event) if isinstance(call, tuple)]
-        is_dry = isinstance(update, dict) or isinstance(event, dict)
-        if not is_dry and all(answer is api.NOT_SENT for _, answer in results):
-            return  # not_sent, like the rows that were never tried
-        delivered = sum(ok for ok, _ in results)
-        if not is_dry:
-            some = "partial_failures" if delivered else "total_failures"
-            self.counts["successful" if delivered == len(results) else some] += 1
-        self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
-        record = {
-            "row": row.number, self._kind: row.user, "event_id": row.event_id, "timestamp": _now(),
-            "users_update": _show(update), "events_track": _show(event),
-            "overall_success": None if is_dry else delivered == len(results),
-        }  # fmt: skip
-        self._lines.write(self._separator + json.dumps(record, ensure_ascii=False))
-        self._separator = ",\n"
+    def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
+        """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
+        now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
+        for row, (update, event) in zip(rows, outcomes, strict=True):
+            results = [call for call in (update, event) if call.__class__ is tuple]
+            if isinstance(update, dict) or isinstance(event, dict):
+                success = None
+            elif all(answer is api.NOT_SENT for _, answer in results):
+                continue  # not_sent, like the rows that were never tried
+            else:
+                delivered = sum(ok for ok, _ in results)
+                success = delivered == len(results)
+                self.counts[OUTCOMES[success, delivered > 0]] += 1
+            self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
+            lines.append(
+                f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
+                f'"timestamp": "{now}", "users_update": {_show(update)}, "events_track": {_show(event)}, '
+                f'"overall_success": {_json(success)}}}'
+            )
+        if lines:
+            self._lines.write(self._separator + ",\n".join(lines))
+            self._separator = ",\n"
 
     @property
     def recorded(self) -> int:
@@ -371,14 +381,16 @@ class Results:
         file.write("\n]}\n")
 
 
-def _show(call: Call) -> Record | None:
+_json = json.JSONEncoder(ensure_ascii=False).encode
+_BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
+
+
+def _show(call: Call) -> str:
+    if call is api.BULK_SUCCESS:  # a million times in a large run
+        return _BULK_SUCCESS
     if isinstance(call, tuple):
-        return {"success": call[0], "response": call[1]}
-    return call and {"success": None, "request": call}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return _json({"success": call[0], "response": call[1]})
+    return _json(call and {"success": None, "request": call})
 
 
 # --- Query: rows into the CSV and the spool; send: from there to Iterable --------------------------------------------
@@ -430,7 +442,6 @@ class Sender:
         self._most = workers + 2 if bulk else 2 * workers
         self._in_flight: deque[tuple[list[Row], set[str | None], Future[Outcomes]]] = deque()
         self._deadline = math.inf
-        self.hung = False  # whether a thread was left behind, waiting for an answer
 
     def send(self, batches: Iterator[list[Row]]) -> None:
         """Sends all rows, until the client is stopped; then what is on the wire has GRACE seconds to be answered."""
@@ -467,10 +478,8 @@ class Sender:
             outcomes = future.result()
         else:
             answer = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
-            self.hung = self.hung or answer is UNKNOWN
             outcomes = [(row.update and answer, row.event and answer) for row in rows]
-        for row, (update, event) in zip(rows, outcomes, strict=True):
-            self._results.add(row, update, event)
+        self._results.add(rows, outcomes)
         self._show()
 
 
@@ -536,7 +545,8 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             raise RunError(f"Another run is writing to {directory}: {file.read().strip()}", 75) from None
         file.truncate(0)
-        print(f"process {os.getpid()}, started {_now()}", file=file, flush=True)
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        print(f"process {os.getpid()}, started {started}", file=file, flush=True)
         for leftover in (*directory.glob(".query_results_*.part"), *directory.glob(".integration_results_*.part")):
             leftover.unlink()  # of a run that was killed
         yield
@@ -580,7 +590,6 @@ class Run:
         self.reports: dict[str, list[Record]] = {}
         self.total = 0
         self.client: api.IterableClient | None = None
-        self.hung = False
 
     def execute(self) -> int:
         """Does the job and returns the exit code."""
@@ -598,8 +607,8 @@ class Run:
             results = Results(directory, planner.kind)
             batches = planned_batches(spool, planner)
             if self.args.dry_run:
-                for row in chain.from_iterable(batches):
-                    results.add(row, row.update, row.event)
+                for rows in batches:
+                    results.add(rows, ((row.update, row.event) for row in rows))
             else:
                 self._send(batches, planner.calls_per_row, results)
             return self._finish(csv_file, results_file, results)
@@ -650,7 +659,7 @@ class Run:
             sender.send(batches)
         finally:
             self.client.stop()  # what ends the sending early ends its threads, too
-            self.hung = sender.hung
+            print("\r\033[K" if watched else "", end="", file=sys.stderr)
 
     def _outcome(self, results: Results, warnings: list[str]) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
@@ -749,29 +758,28 @@ def demo(args: argparse.Namespace) -> Iterator[Settings]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code."""
     os.umask(0o077)  # results hold addresses: for their owner alone
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # cron's locale may be ASCII
     logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
     signals = Signals()
     args = parse_args(argv)
-    hung = False
     try:
         with ExitStack() as stack:
             settings = stack.enter_context(demo(args)) if args.demo else load_settings(args, read_env(args.env_file))
-            run = Run(settings, args, signals)
-            code = run.execute()
-            hung = run.hung
+            return Run(settings, args, signals).execute()
     except KeyboardInterrupt:
-        code = 128 + signals.received
-        print("\nInterrupted; nothing was sent.", file=sys.stderr)
+        print("main.py: interrupted before anything was sent", file=sys.stderr)
+        return 128 + signals.received
     except (RunError, QueryFileError, DatabaseError, OSError) as error:
-        code = error.code if isinstance(error, RunError) else {QueryFileError: 2, DatabaseError: 3}.get(type(error), 4)
         log.error("%s", error)
         print(f"main.py: {error}", file=sys.stderr)
-    if hung:  # the interpreter's own exit would wait for threads that wait for an answer
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
-    return code
+        return error.code if isinstance(error, RunError) else {QueryFileError: 2, DatabaseError: 3}.get(type(error), 4)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    logging.shutdown()
+    with suppress(OSError):  # nobody may be reading any more
+        sys.stdout.flush()
+    os._exit(exit_code)  # not sys.exit(), which waits for threads that wait for an answer

@@ -40,6 +40,11 @@ def server() -> Iterator[FakeIterable]:
         yield server
 
 
+def outputs(directory: Path) -> list[str]:
+    """The names of the results and CSV files in a directory, unfinished ones, too."""
+    return sorted(path.name for path in directory.iterdir() if "_results_" in path.name)
+
+
 def load_sample(path: Path) -> Path:
     """Makes a SQLite database of the sample data."""
     with sqlite3.connect(path) as connection:
@@ -129,6 +134,14 @@ class Project:
         with sqlite3.connect(self.database) as connection:
             connection.executescript(script)
         connection.close()
+
+    def add_customers(self, count: int) -> None:
+        """Makes more rows for the default query: user101@example.com and so on, each with one view."""
+        self.sql(f"""
+            WITH RECURSIVE n(i) AS (SELECT 101 UNION ALL SELECT i + 1 FROM n WHERE i < {100 + count})
+            INSERT INTO customers SELECT i, 'user' || i || '@example.com', NULL, NULL, 'pro', NULL FROM n;
+            INSERT INTO page_views SELECT id, id, 'pricing', NULL, NULL, NULL, '2026-01-10 10:00:00' FROM customers
+            WHERE id > 100""")  # noqa: S608
 
     def queries(self, text: str) -> None:
         """Makes this the queries file."""
