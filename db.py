@@ -194,6 +194,8 @@ def _check_sql(text: str, keys: Collection[str], error: Callable[[int, str], Que
 
 # Connections and rows
 
+_SQLITE = ("sqlite", "sqlite+pysqlite")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -215,7 +217,7 @@ def connect(url: str, zone: ZoneInfo) -> Database:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise DatabaseError("DATABASE_URL is no URL: write sqlite:///file.db or postgresql://user:password@host/name.")
-    if scheme.lower() in ("sqlite", "sqlite+pysqlite"):
+    if scheme.lower() in _SQLITE:
         return _SQLite(rest, zone)
     return _SQLAlchemy(url, zone)
 
@@ -223,9 +225,11 @@ def connect(url: str, zone: ZoneInfo) -> Database:
 def describe_url(url: str) -> str:
     """The URL for logs: no password, and none of the parameters after `?`, which may hold one."""
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower().startswith("sqlite"):
-        return url if separator else "***"
+    if scheme.lower() in _SQLITE:
+        return url
     place, _, parameters = rest.partition("?")
+    if not separator:
+        return "***"
     if "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
         return f"{scheme}://***"
     account, at, place = place.rpartition("@")
@@ -323,12 +327,8 @@ class _SQLite(Database):
             self._connection.close()
 
 
-_DRIVERS = {  # what a URL without a driver means
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mysql+pymysql",
-}
+_POSTGRESQL, _MYSQL = "postgresql+psycopg", "mysql+pymysql"
+_DRIVERS = {"postgres": _POSTGRESQL, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
 _PACKAGES = {  # what pip calls the package of a driver or dialect
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -355,11 +355,9 @@ def _engine(url: str) -> Any:
         if "@" in f"{parsed.host}{parsed.database}" or "@" in rest.partition("?")[2]:
             raise ValueError  # part of a password was taken for something else, and would show in errors
         return sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, hide_parameters=True)
-    except ImportError as error:
-        raise _not_installed(scheme, package or error.name or dialect) from None
-    except sqlalchemy.exc.NoSuchModuleError:
-        if package:
-            raise _not_installed(scheme, package) from None
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        if missing := package or getattr(error, "name", None):
+            raise _not_installed(scheme, missing) from None
         raise DatabaseError(
             f"SQLAlchemy knows no {scheme}://: correct DATABASE_URL, or install the package that brings this dialect."
         ) from None
@@ -383,12 +381,14 @@ class _SQLAlchemy(Database):
     def __init__(self, url: str, zone: ZoneInfo) -> None:
         self._zone = zone
         self._secrets = _secrets(url)
-        engine = _engine(url)
-        self._text = importlib.import_module("sqlalchemy").text
-        self._dialect = engine.dialect
         try:
+            engine = _engine(url)
+            self._text = importlib.import_module("sqlalchemy").text
+            self._dialect = engine.dialect
             self._connection = engine.connect()
             self._begin()
+        except DatabaseError:
+            raise
         except Exception as error:
             self.close()
             text = self._message(error)
@@ -407,8 +407,8 @@ class _SQLAlchemy(Database):
         elif self._dialect.name in ("mysql", "mariadb"):
             zone = "+00:00" if self._zone.key in ("UTC", "Etc/UTC") else self._zone.key  # offsets need no zone tables
             self._connection.execute(self._text("SET time_zone = :zone"), {"zone": zone})
-            self._connection.execute(self._text("SET SESSION TRANSACTION READ ONLY"))
-            self._connection.rollback()  # it holds from the next transaction on
+            # Of the session: a CREATE or DROP commits the transaction that it is in and would run after it.
+            self._connection.execute(self._text("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
     def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         # text() would take ` :x` in a literal or a comment for a parameter: escape all other colons.
@@ -475,7 +475,7 @@ def _abandon(cursor: Any) -> None:
 # Times
 
 _TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(?: ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?))?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)? ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?", re.ASCII
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

@@ -63,7 +63,8 @@ USERS_UPDATE = Operation("users/update", 500)
 EVENTS_TRACK = Operation("events/track", 2000)
 USERS_BULK_UPDATE = Operation("users/bulkUpdate", 5, "users", USERS_UPDATE)
 EVENTS_TRACK_BULK = Operation("events/trackBulk", 10, "events", EVENTS_TRACK)
-OPERATIONS = (USERS_UPDATE, EVENTS_TRACK, USERS_BULK_UPDATE, EVENTS_TRACK_BULK)
+SINGLE_OPERATIONS = (USERS_UPDATE, EVENTS_TRACK)
+BULK_OPERATIONS = (USERS_BULK_UPDATE, EVENTS_TRACK_BULK)
 BULK_ITEMS = 1000  # by Iterable's custom
 BULK_BYTES = 4_000_000  # "Max size of request body: 4MB", counted the strict way
 
@@ -242,11 +243,13 @@ def retry_delay(attempt: int, initial: float, factor: float, demanded: float = 0
 def demanded_wait(status: int, headers: Mapping[str, str], body: Any, now: float) -> float:
     """Seconds that an answer asks us to wait: `Retry-After` (RFC 9110, 10.2.3), or a 429's `params.rateLimitReset`."""
     header = headers.get("Retry-After", "").strip()
+    if header.isdecimal():
+        return float(header)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):  # none, or no date
+        return max(parsedate_to_datetime(header).timestamp() - now, 0.0)
     try:
-        if header and not header.isdigit():
-            return max(parsedate_to_datetime(header).timestamp() - now, 0.0)
-        return max(float(header or (body["params"]["rateLimitReset"] if status == 429 else 0)), 0.0)
-    except (KeyError, TypeError, ValueError, OverflowError):  # none, or none that can be understood
+        return max(float(body["params"]["rateLimitReset"]), 0.0) if status == 429 else 0.0
+    except (KeyError, TypeError, ValueError, OverflowError):
         return 0.0
 
 
@@ -422,9 +425,10 @@ class IterableClient:
         self._succeeded = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._pacers = {self._url(op): Pacer(op.per_second * rate_limit_factor, self._stop) for op in OPERATIONS}
+        operations = (*SINGLE_OPERATIONS, *BULK_OPERATIONS)
+        self._pacers = {self._url(op): Pacer(op.per_second * rate_limit_factor, self._stop) for op in operations}
         self._singles = ThreadPoolExecutor(workers, "single")  # not the caller's: bulk calls would wait for themselves
-        secrets = [re.escape(secret) for secret in (api_key, jwt_secret) if secret]
+        secrets = sorted((re.escape(secret) for secret in (api_key, jwt_secret) if secret), key=len, reverse=True)
         self._secrets = re.compile("|".join([*secrets, r"eyJ[\w-]+\.[\w-]+\.[\w-]*"]), re.IGNORECASE)
         if use_jwt and len((jwt_secret or "").encode()) < 32:
             log.warning("The JWT secret is shorter than 32 bytes, the least that RFC 7518 allows with HS256")
@@ -573,8 +577,8 @@ class IterableClient:
                 break
         if answer.body is NOT_SENT:
             return answer
-        last = f"attempt {attempt} ended with {answer.body['code']}"
-        return Answer(0, {"code": "Interrupted", "msg": f"the run was stopped before a retry; {last}"})
+        msg = f"the run was stopped before a retry; the last attempt ended with {answer.body['code']}"
+        return Answer(0, {"code": "Interrupted", "msg": msg})
 
     def _attempt(self, method: str, url: str, body: bytes, user: tuple[str | None, str | None] | None) -> Answer:
         request = self._template.copy()
@@ -656,7 +660,7 @@ class OutputFile:
 
     def __init__(self, directory: Path, name: str) -> None:
         self._final = directory / name
-        self._part = directory / f".{name}.part"
+        self._part = directory / f".{name}.{os.getpid()}.part"
         self._part.unlink(missing_ok=True)
         descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self.text = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115

@@ -21,11 +21,14 @@ Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queri
 """
 from __future__ import annotations
 
+import signal
 import sys
 
-if __name__ == "__main__" and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
-    print(__doc__.strip())  # before the imports below: help should not take ten times as long as its text
-    raise SystemExit(0)
+if __name__ == "__main__":
+    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+        print(__doc__.strip())  # before the imports below, which take ten times as long
+        raise SystemExit(0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() handles it: no traceback out of an import
 
 import argparse
 import fcntl
@@ -35,11 +38,7 @@ import logging
 import math
 import os
 import pickle
-import secrets
 import shutil
-import signal
-import sqlite3
-import subprocess
 import tempfile
 import time
 import uuid
@@ -187,16 +186,19 @@ def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> 
     return replace(Settings(), **parsed)
 
 
-def read_env(name: str | None) -> dict[str, str | None]:
+def read_env(args: argparse.Namespace) -> dict[str, str | None]:
     """The environment and, for what is unset or empty there, the env file. Raises RunError."""
-    candidates = [Path(name)] if name else [path for path in (Path(".env"), HERE / ".env") if path.exists()]
+    candidates = [Path(args.env_file)] if args.env_file else [Path(".env"), HERE / ".env"]
+    path = next((path for path in candidates if args.env_file or path.exists()), None)
     texts: dict[str, str | None] = {}
-    if candidates:
+    if path:
         try:
-            with open(candidates[0], encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 texts = dotenv_values(stream=file, interpolate=False)
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    args.warnings.append(f"{path} holds secrets and can be read by others: chmod 600 {path}")
         except (OSError, ValueError) as error:
-            raise RunError(f"The env file {candidates[0]} cannot be read: {error}", 2) from None
+            raise RunError(f"The env file {path} cannot be read: {error}", 2) from None
     return {**texts, **{name: text for name, text in os.environ.items() if text}}
 
 
@@ -214,6 +216,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir")
     parser.add_argument("--env-file")
     args = parser.parse_args(argv)
+    args.warnings = []  # for the log, which does not exist yet
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     return args
@@ -341,7 +344,9 @@ class Results:
         self.counts = Counter(successful=0, partial_failures=0, total_failures=0, unchanged=0)
         self.failure_reasons: Counter[str] = Counter()
         self._kind = kind
-        self._lines: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", dir=directory)  # noqa: SIM115
+        self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
+            "w+", encoding="utf-8", errors="backslashreplace", dir=directory  # \\udc.. is what JSON writes, too
+        )
         self._separator = "\n"
 
     def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
@@ -436,8 +441,7 @@ class Sender:
         self, client: api.IterableClient, bulk: bool, workers: int, results: Results, show: Callable[[], None]
     ) -> None:
         self._client, self._results, self._show, self._bulk = client, results, show, bulk
-        self._update = api.USERS_BULK_UPDATE if bulk else api.USERS_UPDATE
-        self._track = api.EVENTS_TRACK_BULK if bulk else api.EVENTS_TRACK
+        self._operations = api.BULK_OPERATIONS if bulk else api.SINGLE_OPERATIONS
         self._pool = ThreadPoolExecutor(workers, "call")
         self._most = workers + 2 if bulk else 2 * workers
         self._in_flight: deque[tuple[list[Row], set[str | None], Future[Outcomes]]] = deque()
@@ -459,8 +463,9 @@ class Sender:
 
     def _deliver(self, rows: list[Row], before: list[Future[Outcomes]]) -> Outcomes:
         wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-        updates = self._call(self._update, [row.update for row in rows])
-        return list(zip(updates, self._call(self._track, [row.event for row in rows]), strict=True))
+        update, track = self._operations
+        updates = self._call(update, [row.update for row in rows])
+        return list(zip(updates, self._call(track, [row.event for row in rows]), strict=True))
 
     def _call(self, operation: api.Operation, calls: list[Call]) -> list[Call]:
         payloads = [call for call in calls if isinstance(call, dict)]
@@ -597,6 +602,8 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
+            for warning in self.args.warnings:
+                log.warning("%s", warning)
             stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
             csv_file = api.CsvFile(directory, f"query_results_{stamp}.csv")
             stack.callback(csv_file.discard)
@@ -734,27 +741,6 @@ def print_summary(summary: Record, paths: Sequence[Path], out: IO[str]) -> None:
         print(f"{label:<9} {text}", file=out)
 
 
-@contextmanager
-def demo(args: argparse.Namespace) -> Iterator[Settings]:
-    """Settings for a run on the sample data, in a temporary SQLite database, against the stand-in for Iterable."""
-    args.as_of = args.as_of or "2026-01-13 12:00:00"
-    key = secrets.token_hex(16)
-    command, environ = [sys.executable, "-m", "tests.fake_iterable", "--exit-with-parent"], {"ITERABLE_API_KEY": key}
-    with tempfile.TemporaryDirectory() as directory, subprocess.Popen(  # noqa: S603
-        command, cwd=HERE, env={**os.environ, **environ, "ITERABLE_JWT_SECRET": ""}, start_new_session=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as stand_in:  # fmt: skip
-        with sqlite3.connect(Path(directory, "demo.db")) as database:
-            database.executescript((HERE / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
-        database.close()
-        environ["DATABASE_URL"] = f"sqlite:///{directory}/demo.db"
-        environ["ITERABLE_API_BASE_URL"] = (stand_in.stdout or sys.stdin).readline().split()[-1]
-        try:
-            yield load_settings(args, environ)
-        finally:
-            stand_in.terminate()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code."""
     os.umask(0o077)  # results hold addresses: for their owner alone
@@ -766,15 +752,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         with ExitStack() as stack:
-            settings = stack.enter_context(demo(args)) if args.demo else load_settings(args, read_env(args.env_file))
-            return Run(settings, args, signals).execute()
+            if args.demo:
+                from tests.demo import AS_OF, demo_settings  # nothing else needs them
+
+                args.as_of = args.as_of or AS_OF
+            texts = stack.enter_context(demo_settings()) if args.demo else read_env(args)
+            return Run(load_settings(args, texts), args, signals).execute()
     except KeyboardInterrupt:
-        print("main.py: interrupted before anything was sent", file=sys.stderr)
-        return 128 + signals.received
-    except (RunError, QueryFileError, DatabaseError, OSError) as error:
-        log.error("%s", error)
-        print(f"main.py: {error}", file=sys.stderr)
-        return error.code if isinstance(error, RunError) else {QueryFileError: 2, DatabaseError: 3}.get(type(error), 4)
+        message, code = "interrupted before anything was sent", 128 + signals.received
+    except RunError as error:
+        message, code = str(error), error.code
+    except QueryFileError as error:
+        message, code = str(error), 2
+    except DatabaseError as error:
+        message, code = str(error), 3
+    except OSError as error:
+        message, code = f"output could not be written: {error}. Run again: what was sent counts once, then as now", 4
+    log.error("%s", message)
+    print(f"main.py: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

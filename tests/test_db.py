@@ -10,12 +10,23 @@ import sys
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from db import Database, DatabaseError, Query, QueryFileError, Rows, connect, describe_url, parse_time
+from db import (
+    Database,
+    DatabaseError,
+    Query,
+    QueryFileError,
+    Rows,
+    _pymysql_rows,
+    connect,
+    describe_url,
+    parse_time,
+)
 
 UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -262,10 +273,19 @@ def test_sqlalchemy_is_imported_only_for_databases_that_need_it(url: str) -> Non
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=Path(__file__).parents[1])
 
 
+def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
+    class Result(list[tuple[object, ...]]):
+        cursor = SimpleNamespace(description=[("a", 245, None, None), ("b", 253, None, 99)])
+
+    rows = _pymysql_rows(Result([('{"a": [1]}', '{"a": [1]}'), (None, None)]))
+    assert list(rows) == [({"a": [1]}, '{"a": [1]}'), (None, None)]
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("sqlite:////data/app.db", "sqlite:////data/app.db"),
+        ("sqlite:////data/a@b?.db", "sqlite:////data/a@b?.db"),
+        ("sqlite+pysqlcipher://:pw@/app.db", "sqlite+pysqlcipher://:***@/app.db"),
         ("postgresql://app:pw@db:5432/shop", "postgresql://app:***@db:5432/shop"),
         ("postgresql://app@db/shop", "postgresql://app@db/shop"),
         ("postgresql://db/shop", "postgresql://db/shop"),

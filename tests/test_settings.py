@@ -33,7 +33,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Setti
         text = "".join(f"{name}='{value}'\n" for name, value in settings.items()).encode()
         Path("test.env").write_bytes(text + (env_file.encode() if isinstance(env_file, str) else env_file))
         args = main.parse_args(["--env-file", "test.env", *flags])
-        return main.load_settings(args, main.read_env(args.env_file))
+        return main.load_settings(args, main.read_env(args))
 
     return load
 
@@ -63,7 +63,7 @@ def test_what_is_not_set_has_its_default(load: Callable[..., Settings]) -> None:
     ("flags", "environment", "env_file", "days"),
     [
         (["--days", "1"], "2", "LOOKBACK_DAYS=3", 1), ([], "2", "LOOKBACK_DAYS=3", 2), ([], "", "LOOKBACK_DAYS=3", 3),
-        ([], None, "LOOKBACK_DAYS=3", 3), ([], None, "LOOKBACK_DAYS=", 7), ([], None, "LOOKBACK_DAYS", 7),
+        ([], None, "LOOKBACK_DAYS=3", 3), ([], None, "LOOKBACK_DAYS=", 7), ([], None, "LOOKBACK_DAYS=' '", 7),
         ([], None, "", 7), (["--days", "0.5"], None, "", 0.5), ([], None, "export LOOKBACK_DAYS=3", 3),
     ],
 )
@@ -108,7 +108,7 @@ def test_an_env_file_is_found_in_the_working_directory_before_the_one_beside_mai
     monkeypatch.setattr(main, "HERE", tmp_path)
     for found, folder in (("beside main.py", tmp_path), ("here", tmp_path / "here")):
         (folder / ".env").write_text(f"QUERY='{found}'\n")
-        assert main.read_env(None)["QUERY"] == found
+        assert main.read_env(main.parse_args([]))["QUERY"] == found
 
 
 # Mistakes

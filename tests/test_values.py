@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import stat
 import uuid
@@ -314,7 +315,7 @@ def test_a_discarded_file_is_gone_and_may_be_discarded_again(tmp_path: Path) -> 
 
 
 def test_the_leftover_of_a_killed_run_does_not_hinder_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".out.json.part").write_text("half a row")
+    (tmp_path / f".out.json.{os.getpid()}.part").write_text("half a row")
     file = OutputFile(tmp_path, "out.json")
     file.text.write("x")
     assert file.commit().read_text() == "x"
@@ -323,7 +324,7 @@ def test_the_leftover_of_a_killed_run_does_not_hinder_the_next(tmp_path: Path) -
 
 def test_a_link_in_the_place_of_an_output_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("old")
-    for name in ("out.json", ".out.json.part"):
+    for name in ("out.json", f".out.json.{os.getpid()}.part"):
         (tmp_path / name).symlink_to(tmp_path / "precious")
     file = OutputFile(tmp_path, "out.json")
     file.text.write("new")
