@@ -581,8 +581,9 @@ class Run:
             as_of = args.as_of or self.started.isoformat(" ", "seconds")
             self.until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
             self.since = self.until - timedelta(days=settings.lookback_days)
-        except (ValueError, OverflowError) as error:
-            raise RunError(f"--as-of: {error}", 2) from None
+        except (ValueError, OverflowError):
+            hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
+            raise RunError(f"--as-of '{args.as_of}' must be {hint}", 2) from None
         queries = load_queries(settings.queries_file, KEYS)
         for query in queries.values():
             check_mapping(query)
@@ -625,12 +626,12 @@ class Run:
         url = describe_url(settings.database_url)
         log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
         with connect(settings.database_url, settings.database_timezone) as database:
-            rows = database.rows(self.query, self.since, self.until)
-            planner = Planner(self.query, rows.columns, settings.database_timezone)
-            self.total = fetch(rows, csv_file, spool, self.args.limit)
             for query in self.report_queries:
                 rows = database.rows(query, self.since, self.until)
                 self.reports[query.name] = [self._report_row(rows.columns, row) for row in islice(rows, REPORT_ROWS)]
+            rows = database.rows(self.query, self.since, self.until)
+            planner = Planner(self.query, rows.columns, settings.database_timezone)
+            self.total = fetch(rows, csv_file, spool, self.args.limit)
         log.info("%d rows", self.total)
         return planner
 
@@ -713,7 +714,8 @@ class Run:
         for warning in warnings:
             log.warning("%s", warning)
         if code or not self.args.quiet:
-            print_summary(summary, paths, sys.stderr if self.args.quiet else sys.stdout)
+            with suppress(BrokenPipeError):  # | head
+                print_summary(summary, paths, sys.stderr if self.args.quiet else sys.stdout)
         return code
 
 
@@ -741,6 +743,9 @@ def print_summary(summary: Record, paths: Sequence[Path], out: IO[str]) -> None:
         print(f"{label:<9} {text}", file=out)
 
 
+INTERRUPTED = "interrupted before anything was sent"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code."""
     os.umask(0o077)  # results hold addresses: for their owner alone
@@ -759,13 +764,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             texts = stack.enter_context(demo_settings()) if args.demo else read_env(args)
             return Run(load_settings(args, texts), args, signals).execute()
     except KeyboardInterrupt:
-        message, code = "interrupted before anything was sent", 128 + signals.received
+        message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
         message, code = str(error), error.code
     except QueryFileError as error:
         message, code = str(error), 2
-    except DatabaseError as error:
-        message, code = str(error), 3
+    except DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
+        message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
     except OSError as error:
         message, code = f"output could not be written: {error}. Run again: what was sent counts once, then as now", 4
     log.error("%s", message)

@@ -94,6 +94,7 @@ class Project:
 
     directory: Path
     settings: dict[str, str]
+    program: Path = ROOT / "main.py"
 
     @property
     def database(self) -> Path:
@@ -110,7 +111,8 @@ class Project:
         env_file = self.directory / "test.env"
         lines = [f"{name}='{value}'\n" for name, value in {**self.settings, **settings}.items() if value]
         env_file.write_text("".join(lines), encoding="utf-8")
-        return [sys.executable, str(ROOT / "main.py"), "--env-file", str(env_file), *args], dict(os.environ)
+        env_file.chmod(0o600)  # it holds a key
+        return [sys.executable, str(self.program), "--env-file", str(env_file), *args], dict(os.environ)
 
     def start(self, *args: str, **settings: str) -> subprocess.Popen[str]:
         """Starts a run and returns its process."""

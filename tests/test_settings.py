@@ -236,7 +236,7 @@ def check_nothing_happened(project: Project, done: Finished, code: int, *texts: 
         (["--query", "engagement_by_page"], {}, 2, ["'engagement_by_page'", "queries.sql, line", "--query"]),
         ([], {"DATABASE_URL": "sqlite:///none.db"}, 3, ["none.db", "DATABASE_URL"]),
         ([], {"DATABASE_URL": "sqlite:///test.env"}, 3, ["test.env", "not a database"]),
-        ([], {"DATABASE_URL": "sqlite:///empty.db"}, 3, ["pro_users_recent_engagement", "no such table: customers"]),
+        ([], {"DATABASE_URL": "sqlite:///empty.db"}, 3, ["queries.sql, line ", "no such table: customers"]),
         ([], {"DATABASE_URL": "postgresql://me:hush@127.0.0.1:9/app"}, 3, ["postgresql"]),
     ],
 )
