@@ -501,3 +501,92 @@ def parse_time(value: object, zone: tzinfo) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise ValueError(f"{value!a:.80} is no time: write YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, or Unix seconds")
+
+
+# The ledger
+
+_LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
+_REFRESH_DAYS = 7  # an entry's day is rewritten when it is so old: once a week, not every night
+_FORGET_DAYS = 90  # without being seen; the entry's day may be _REFRESH_DAYS older than the last sight of it
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used. The text is for a person."""
+
+
+class Ledger:
+    """What was delivered before: a digest by key, in a small SQLite file. It knows nothing of what these stand for.
+
+    Every change is committed at once, and survives the end of the process at any moment.
+    """
+
+    def __init__(self, path: Path, project: bytes, writable: bool = True, today: int | None = None) -> None:
+        """Open or create it. `project` fingerprints what the keys belong to; `today` is in days since 1970.
+
+        Raises LedgerError where the file is damaged or not a ledger.
+        """
+        self._today = int(datetime.now(timezone.utc).timestamp()) // 86400 if today is None else today
+        self._writable = writable
+        self._old: list[bytes] = []  # entries seen in this run whose day is to be rewritten
+        advice = f"delete {path} (everything is sent once more then), or choose another output directory"
+        try:
+            self._connection = sqlite3.connect(path if writable or path.exists() else ":memory:", isolation_level=None)
+            if not self._connection.execute("PRAGMA schema_version").fetchone()[0]:  # new, or killed before it was more
+                self._connection.executescript(f"""
+                    PRAGMA journal_mode = WAL; BEGIN; PRAGMA application_id = {_LEDGER_ID};
+                    CREATE TABLE delivered (key BLOB PRIMARY KEY, digest BLOB, day INTEGER) WITHOUT ROWID;
+                    CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID; COMMIT""")
+            if self._connection.execute("PRAGMA application_id").fetchone()[0] != _LEDGER_ID:
+                raise LedgerError(f"{path} is not a ledger of this program: {advice}")
+            if (health := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(health.splitlines()[-1])
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
+            projects = {row[0] for row in self._connection.execute("SELECT project FROM projects")}
+            self.is_new_project = bool(projects) and project not in projects
+            if writable:
+                self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?)", [project])
+        except sqlite3.Error as error:
+            raise LedgerError(f"The ledger {path} cannot be used ({error}): {advice}") from None
+
+    def known(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The digests of those keys that were delivered before."""
+        found: dict[bytes, bytes] = {}
+        wanted = sorted(keys)
+        for start in range(0, len(wanted), 500):  # SQLite takes 999 parameters everywhere
+            some = wanted[start : start + 500]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT key, digest, day FROM delivered WHERE key IN ({marks})"  # noqa: S608
+            try:
+                rows = self._connection.execute(sql, some).fetchall()
+            except sqlite3.Error as error:
+                raise OSError(f"the ledger: {error}") from None
+            found.update((key, digest) for key, digest, _ in rows)
+            self._old += [key for key, _, day in rows if day <= self._today - _REFRESH_DAYS]
+        return found
+
+    def record(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remember that these were delivered, and how."""
+        rows = sorted((key, digest, self._today) for key, digest in entries)
+        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
+        old, self._old = self._old, []
+        self._write("UPDATE delivered SET day = ? WHERE key = ?", [(self._today, key) for key in old])
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Forget these, before something else is sent in their place."""
+        self._write("DELETE FROM delivered WHERE key = ?", [(key,) for key in keys])
+
+    def close(self) -> None:
+        """Forget what was not seen for 90 days, and close."""
+        if self._writable:
+            self.record([])
+            self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
+        self._connection.close()
+
+    def _write(self, sql: str, rows: list[Any]) -> None:
+        if rows:
+            try:
+                self._connection.execute("BEGIN")
+                self._connection.executemany(sql, rows)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise OSError(f"the ledger: {error}") from None

@@ -1,7 +1,7 @@
 """Sends the rows of a SQL query to Iterable, as user updates and events.
 
 usage: python main.py [--demo | --dry-run] [--query NAME] [--days N] [--as-of TIME] [--limit N]
-                      [--output-dir DIR] [--env-file FILE] [--quiet | --verbose]
+                      [--only-changes] [--output-dir DIR] [--env-file FILE] [--quiet | --verbose]
 
   --demo            run the whole job on sample data against a local stand-in for Iterable; needs no settings
   --dry-run         query and write both files, but send nothing; needs no Iterable credentials
@@ -9,6 +9,7 @@ usage: python main.py [--demo | --dry-run] [--query NAME] [--days N] [--as-of TI
   --days N          the length of the window in days of 24 hours (setting LOOKBACK_DAYS)
   --as-of TIME      the end of the window, YYYY-MM-DD[ HH:MM[:SS]], optionally with Z or +HH:MM; default now
   --limit N         take only the first N rows of the query
+  --only-changes    skip what Iterable accepted before with the same content (setting SEND_ONLY_CHANGES)
   --output-dir DIR  where the CSV, the results and the log go (setting OUTPUT_DIR)
   --env-file FILE   read settings from FILE instead of .env
   --quiet           print nothing unless something failed, for cron
@@ -49,6 +50,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -59,13 +61,25 @@ from zoneinfo import ZoneInfo
 from dotenv import dotenv_values
 
 import iterable_client as api
-from db import DatabaseError, Query, QueryFileError, Rows, connect, describe_url, load_queries, parse_time
+from db import (
+    DatabaseError,
+    Ledger,
+    LedgerError,
+    Query,
+    QueryFileError,
+    Rows,
+    connect,
+    describe_url,
+    load_queries,
+    parse_time,
+)  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
 
 Record = dict[str, Any]
 Call = Record | api.Result | None
+Mark = tuple[bytes, bytes]  # the key of a call in the ledger, and the digest of its payload
 
 
 class RunError(Exception):
@@ -149,6 +163,7 @@ class Settings:
     backoff_factor: float = _setting(float, "2", "Each wait between attempts is so many times the last", 1, 10)
     initial_backoff: float = _setting(float, "1", "Seconds of the first wait between attempts", 0, 60)
     request_timeout: float = _setting(float, "30", "Seconds of silence that end an attempt", 0.1, 600)
+    send_only_changes: bool = _setting(bool, "false", "Skip what Iterable accepted before, unchanged", True, False)
     output_dir: Path = _setting(Path, ".", "Where CSV, results, lock and log go; a directory for each sync")
     log_file: Path | None = _setting(Path, "", "The log; default iterable_integration.log in OUTPUT_DIR")
     log_level: str = _setting(str, "INFO", "What is logged, at the least", "DEBUG", "INFO", "WARNING", "ERROR")
@@ -156,7 +171,9 @@ class Settings:
 
 
 REQUIRED = ("database_url", "iterable_api_key", "iterable_jwt_secret")
-FLAGS = {"query": "--query", "lookback_days": "--days", "output_dir": "--output-dir"}  # that stand for a setting
+FLAGS = {  # that stand for a setting
+    "query": "--query", "lookback_days": "--days", "output_dir": "--output-dir", "send_only_changes": "--only-changes",
+}  # fmt: skip
 
 
 def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> Settings:
@@ -209,6 +226,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     kind, volume = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     for group, flag in ((kind, "--demo"), (kind, "--dry-run"), (volume, "--quiet"), (volume, "--verbose")):
         group.add_argument(flag, action="store_true")
+    parser.add_argument("--only-changes", dest="send_only_changes", action="store_const", const="true")
     parser.add_argument("--query")
     parser.add_argument("--days", dest="lookback_days")
     parser.add_argument("--as-of")
@@ -259,6 +277,7 @@ class Row:
     event_id: str | None = None
     update: Call = None
     event: Call = None
+    marks: tuple[Mark | None, Mark | None] = (None, None)  # of update and event, for the ledger
 
 
 class Planner:
@@ -329,6 +348,60 @@ class Planner:
         return api.event(self.kind, user, name, event_fields, created, id_)
 
 
+class Changes:
+    """Keeps back the calls that Iterable accepted before with the same payload (--only-changes)."""
+
+    def __init__(self, ledger: Ledger, secret: str, query: str, writable: bool) -> None:
+        """`secret` keys the digests: without it nobody can tell from the ledger whom they are about."""
+        self._ledger, self._query, self._writable = ledger, query, writable
+        self._hash = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
+        self._in_flight: Counter[bytes] = Counter()
+
+    def _digest(self, *parts: Any) -> bytes:
+        digest = self._hash.copy()
+        digest.update(_json(parts).encode(errors="surrogatepass"))
+        return digest.digest()
+
+    def keep_back(self, rows: Sequence[Row]) -> None:
+        """Marks the calls of rows, and replaces those that are known by SKIPPED.
+
+        A call whose like is on its way, be it with the same payload, is sent: what becomes of that one is not known.
+        """
+        for row in rows:
+            update, event = row.update, row.event
+            row.marks = (
+                (self._digest(self._query, row.user), self._digest(update)) if isinstance(update, dict) else None,
+                (self._digest(row.event_id), self._digest(event)) if isinstance(event, dict) else None,
+            )
+        known = self._ledger.known({mark[0] for row in rows for mark in row.marks if mark})
+        outdated = set()
+        for row in rows:
+            skip = [mark is not None and self._is_known(mark, known) for mark in row.marks]
+            row.update, row.event = SKIPPED if skip[0] else row.update, SKIPPED if skip[1] else row.event
+            row.marks = (None if skip[0] else row.marks[0], None if skip[1] else row.marks[1])
+            for mark in filter(None, row.marks):
+                self._in_flight[mark[0]] += 1
+                outdated.add(mark[0])
+        if self._writable:
+            self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
+
+    def _is_known(self, mark: Mark, known: Mapping[bytes, bytes]) -> bool:
+        return known.get(mark[0]) == mark[1] and not self._in_flight[mark[0]]
+
+    def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
+        """Records what was accepted, unless a later call of the same user or event is on its way."""
+        accepted: dict[bytes, bytes] = {}
+        for row, calls in zip(rows, outcomes, strict=True):
+            for mark, call in zip(row.marks, calls, strict=True):
+                if mark:
+                    self._in_flight[mark[0]] -= 1
+                    accepted.pop(mark[0], None)
+                    if isinstance(call, tuple) and call[0]:
+                        accepted[mark[0]] = mark[1]
+        self._ledger.record((key, digest) for key, digest in accepted.items() if not self._in_flight[key])
+        self._in_flight += Counter()  # drops what is at zero
+
+
 # --- Results ---------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +416,7 @@ class Results:
     def __init__(self, directory: Path, kind: str) -> None:
         self.counts = Counter(successful=0, partial_failures=0, total_failures=0, unchanged=0)
         self.failure_reasons: Counter[str] = Counter()
+        self.skipped = 0  # calls
         self._kind = kind
         self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
             "w+", encoding="utf-8", errors="backslashreplace", dir=directory  # \\udc.. is what JSON writes, too
@@ -359,9 +433,10 @@ class Results:
             elif all(answer is api.NOT_SENT for _, answer in results):
                 continue  # not_sent, like the rows that were never tried
             else:
-                delivered = sum(ok for ok, _ in results)
+                delivered, skipped = sum(ok for ok, _ in results), results.count(SKIPPED)
                 success = delivered == len(results)
-                self.counts[OUTCOMES[success, delivered > 0]] += 1
+                self.skipped += skipped
+                self.counts["unchanged" if skipped == len(results) else OUTCOMES[success, delivered > 0]] += 1
             self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
             lines.append(
                 f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
@@ -386,6 +461,7 @@ class Results:
         file.write("\n]}\n")
 
 
+SKIPPED: api.Result = (True, {"code": "Unchanged"})
 _json = json.JSONEncoder(ensure_ascii=False).encode
 _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 
@@ -393,6 +469,8 @@ _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 def _show(call: Call) -> str:
     if call is api.BULK_SUCCESS:  # a million times in a large run
         return _BULK_SUCCESS
+    if call is SKIPPED:
+        return '{"success": true, "skipped": true}'
     if isinstance(call, tuple):
         return _json({"success": call[0], "response": call[1]})
     return _json(call and {"success": None, "request": call})
@@ -401,6 +479,7 @@ def _show(call: Call) -> str:
 # --- Query: rows into the CSV and the spool; send: from there to Iterable --------------------------------------------
 
 BATCH_ROWS = 1000
+MERGED_ROWS = 5000
 BATCH_CHARACTERS = 4_000_000  # memory follows the batches in flight, so wide rows make smaller ones
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 GRACE = 10.0  # seconds that calls on the wire get after a stop
@@ -426,21 +505,32 @@ def fetch(rows: Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None
     return total + len(batch)
 
 
-def planned_batches(spool: IO[bytes], planner: Planner) -> Iterator[list[Row]]:
-    """The batches of the spool, with each row's calls."""
+def planned_batches(spool: IO[bytes], planner: Planner, changes: Changes | None) -> Iterator[list[Row]]:
+    """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
     number = 1
+    rows: list[Row] = []
     while batch := pickle.load(spool):  # noqa: S301 - a file of ours that has no name
-        yield [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
+        planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
         number += len(batch)
+        if changes:
+            changes.keep_back(planned)
+        calls = sum(any(row.marks) for row in rows + planned) if changes else BATCH_ROWS
+        if rows and (calls >= BATCH_ROWS or len(rows) >= MERGED_ROWS):
+            yield rows
+            rows = []
+        rows += planned
+    yield rows
 
 
 class Sender:
     """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
 
     def __init__(
-        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, show: Callable[[], None]
-    ) -> None:
-        self._client, self._results, self._show, self._bulk = client, results, show, bulk
+        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, changes: Changes | None,
+        show: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._client, self._results, self._changes, self._show = client, results, changes, show
+        self._bulk = bulk
         self._operations = api.BULK_OPERATIONS if bulk else api.SINGLE_OPERATIONS
         self._pool = ThreadPoolExecutor(workers, "call")
         self._most = workers + 2 if bulk else 2 * workers
@@ -484,6 +574,8 @@ class Sender:
         else:
             answer = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
             outcomes = [(row.update and answer, row.event and answer) for row in rows]
+        if self._changes:
+            self._changes.settle(rows, outcomes)
         self._results.add(rows, outcomes)
         self._show()
 
@@ -596,6 +688,7 @@ class Run:
         self.reports: dict[str, list[Record]] = {}
         self.total = 0
         self.client: api.IterableClient | None = None
+        self.warnings: list[str] = []
 
     def execute(self) -> int:
         """Does the job and returns the exit code."""
@@ -611,15 +704,26 @@ class Run:
             results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
             stack.callback(results_file.discard)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            changes = self._open_ledger(stack) if self.settings.send_only_changes else None
             planner = self._query(csv_file, spool)
             results = Results(directory, planner.kind)
-            batches = planned_batches(spool, planner)
+            batches = planned_batches(spool, planner, changes)
             if self.args.dry_run:
                 for rows in batches:
                     results.add(rows, ((row.update, row.event) for row in rows))
             else:
-                self._send(batches, planner.calls_per_row, results)
+                self._send(batches, planner.calls_per_row, results, changes)
             return self._finish(csv_file, results_file, results)
+
+    def _open_ledger(self, stack: ExitStack) -> Changes:
+        settings = self.settings
+        secret = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
+        project = blake2b(secret.encode(), digest_size=16).digest()
+        ledger = Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
+        stack.callback(ledger.close)
+        if ledger.is_new_project:
+            self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
+        return Changes(ledger, secret, self.query.name, not self.args.dry_run)
 
     def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
         settings = self.settings
@@ -647,7 +751,9 @@ class Run:
         mode = self.settings.send_mode
         return not self.settings.use_jwt_auth and (mode == "bulk" or (mode == "auto" and self.total > SINGLE_ROWS))
 
-    def _send(self, batches: Iterator[list[Row]], calls_per_row: int, results: Results) -> None:
+    def _send(
+        self, batches: Iterator[list[Row]], calls_per_row: int, results: Results, changes: Changes | None
+    ) -> None:
         settings = self.settings
         workers = settings.workers or (6 if self.is_bulk else 64)
         try:
@@ -662,27 +768,27 @@ class Run:
             raise RunError(str(error), 2) from None
         watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
         show = progress_line(self.total, results) if watched else lambda: None
-        sender = Sender(self.client, self.is_bulk, workers, results, show)
+        sender = Sender(self.client, self.is_bulk, workers, results, changes, show)
         try:
             sender.send(batches)
         finally:
             self.client.stop()  # what ends the sending early ends its threads, too
             print("\r\033[K" if watched else "", end="", file=sys.stderr)
 
-    def _outcome(self, results: Results, warnings: list[str]) -> tuple[str, int]:
+    def _outcome(self, results: Results) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
         client, failed = self.client, bool(results.failure_reasons)
         if client is None:
             return "dry_run", int(failed)
         if client.filtered_fields:
             names = ", ".join(sorted(client.filtered_fields))
-            warnings.append(f"Iterable dropped fields that the project does not know, and said success: {names}")
+            self.warnings.append(f"Iterable dropped fields that the project does not know, and said success: {names}")
         if client.refusal:
             code = client.refusal["code"]
-            warnings.append(f"Iterable refused the credentials ({code}): check {ADVICE[code]}")
+            self.warnings.append(f"Iterable refused the credentials ({code}): check {ADVICE[code]}")
             return "aborted", 4
         if client.gave_up or (client.counts["sent"] and not client.ever_answered):
-            warnings.append(f"{client.base_url} gives no useful answer: see failure reasons and log; run again later")
+            self.warnings.append(f"{client.base_url} gives no useful answer: see failure reasons; run again later")
             return "aborted", 4
         if self.signals.received and ("Interrupted" in results.failure_reasons or results.recorded < self.total):
             return "interrupted", 128 + self.signals.received
@@ -690,8 +796,8 @@ class Run:
 
     def _finish(self, csv_file: api.CsvFile, results_file: api.OutputFile, results: Results) -> int:
         """Completes the results file, lets both files appear, prints the summary; returns the exit code."""
-        settings, client, warnings, finished = self.settings, self.client, list[str](), datetime.now(timezone.utc)
-        status, code = self._outcome(results, warnings)
+        settings, client, finished = self.settings, self.client, datetime.now(timezone.utc)
+        status, code = self._outcome(results)
         paths = [csv_file.commit()]
         run = {
             "id": str(uuid.uuid4()), "status": status, "started_at": self.started.isoformat(timespec="seconds"),
@@ -700,7 +806,7 @@ class Run:
             "since": self.since.isoformat(), "until": self.until.isoformat(),
             "send_mode": "bulk" if self.is_bulk else "single",
             "authentication": "jwt" if settings.use_jwt_auth else "api_key",
-            "base_url": settings.iterable_api_base_url, "csv_file": paths[0].name, "warnings": warnings,
+            "base_url": settings.iterable_api_base_url, "csv_file": paths[0].name, "warnings": self.warnings,
         }  # fmt: skip
         summary = {
             "run": run, "total_users": self.total, **results.counts, "not_sent": self.total - results.recorded,
@@ -711,11 +817,11 @@ class Run:
         results.write_to(results_file.text, summary)
         paths.append(results_file.commit())
         log.info("%s, exit code %d: %s", status, code, {key: summary[key] for key in (*COUNTS, "failure_reasons")})
-        for warning in warnings:
+        for warning in self.warnings:
             log.warning("%s", warning)
         if code or not self.args.quiet:
             with suppress(BrokenPipeError):  # | head
-                print_summary(summary, paths, sys.stderr if self.args.quiet else sys.stdout)
+                print_summary(summary, results.skipped, paths, sys.stderr if self.args.quiet else sys.stdout)
         return code
 
 
@@ -723,9 +829,11 @@ COUNTS = {"successful": "delivered", "partial_failures": "partly failed", "total
           "unchanged": "unchanged", "not_sent": "not sent"}  # fmt: skip
 
 
-def print_summary(summary: Record, paths: Sequence[Path], out: IO[str]) -> None:
+def print_summary(summary: Record, skipped: int, paths: Sequence[Path], out: IO[str]) -> None:
     """Prints what a person wants to know of a run."""
     run, requests = summary["run"], summary["requests"]
+    if skipped:
+        requests = {**requests, "calls saved by the ledger": skipped}
     counts = ", ".join(f"{summary[key]:,} {text}" for key, text in COUNTS.items() if summary[key])
     lines = [
         ("Status", f"{run['status'].replace('_', ' ')} in {run['seconds']:.1f} s"),
@@ -767,7 +875,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
         message, code = str(error), error.code
-    except QueryFileError as error:
+    except (QueryFileError, LedgerError) as error:
         message, code = str(error), 2
     except DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)

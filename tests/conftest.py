@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,6 +44,17 @@ def server() -> Iterator[FakeIterable]:
 def outputs(directory: Path) -> list[str]:
     """The names of the results and CSV files in a directory, unfinished ones, too."""
     return sorted(path.name for path in directory.iterdir() if "_results_" in path.name)
+
+
+def check_counts(results: dict[str, Any], rows: int) -> None:
+    """Every row is counted once, and has one record unless it was not sent; every failed call is, too."""
+    kinds = ("successful", "partial_failures", "total_failures", "unchanged", "not_sent")
+    assert results["total_users"] == sum(results[kind] for kind in kinds) == rows
+    assert len(results["records"]) == rows - results["not_sent"]
+    assert len({record["row"] for record in results["records"]}) == len(results["records"])
+    calls = [record[name] for record in results["records"] for name in ("users_update", "events_track")]
+    failed = Counter(call["response"]["code"] for call in calls if call and not call["success"])
+    assert results["failure_reasons"] == failed
 
 
 def load_sample(path: Path) -> Path:

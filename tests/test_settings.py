@@ -19,7 +19,7 @@ from tests.conftest import ROOT, Finished, Project, outputs
 from tests.fake_iterable import FakeIterable
 
 NAMES = [setting.name.upper() for setting in fields(Settings)]
-SWITCHES = ["--demo", "--dry-run", "--quiet", "--verbose"]
+SWITCHES = ["--demo", "--dry-run", "--only-changes", "--quiet", "--verbose"]
 OPTIONS = ["--query", "--days", "--as-of", "--limit", "--output-dir", "--env-file"]
 MINIMUM = {"DATABASE_URL": "sqlite:///app.db", "ITERABLE_API_KEY": "test-api-key"}
 
@@ -55,7 +55,8 @@ def test_what_is_not_set_has_its_default(load: Callable[..., Settings]) -> None:
         "query": "pro_users_recent_engagement", "lookback_days": 7, "iterable_api_key": "test-api-key",
         "use_jwt_auth": False, "iterable_jwt_secret": None, "iterable_api_base_url": "https://api.iterable.com",
         "send_mode": "auto", "workers": None, "rate_limit_factor": 0.95, "max_retries": 3, "backoff_factor": 2,
-        "initial_backoff": 1, "request_timeout": 30, "output_dir": Path(), "log_file": None, "log_level": "INFO",
+        "initial_backoff": 1, "request_timeout": 30, "send_only_changes": False, "output_dir": Path(), "log_file": None,
+        "log_level": "INFO",
     }
 
 

@@ -1,0 +1,267 @@
+"""Only what changed: the ledger by itself, and runs with --only-changes against the stand-in."""
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from db import Ledger, LedgerError
+from tests.conftest import AS_OF, Finished, Project, new_project
+from tests.fake_iterable import FakeIterable
+
+ONLY = "--only-changes"
+A, B = b"a" * 16, b"b" * 16
+
+
+# The ledger
+
+
+def open_ledger(path: Path, project: bytes = b"p", writable: bool = True, today: int = 20_000) -> Ledger:
+    return Ledger(path / "ledger.sqlite3", project, writable, today)
+
+
+def test_what_was_recorded_is_known_to_the_next_run_until_it_is_forgotten(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.record([(A, b"1"), (B, b"2")])
+    ledger.record([(A, b"3")])
+    ledger.close()
+    ledger = open_ledger(tmp_path)
+    assert ledger.known([A, B, b"c"]) == {A: b"3", B: b"2"}
+    ledger.forget([A])
+    assert ledger.known([A, B]) == {B: b"2"}
+
+
+def test_a_thousand_keys_are_looked_up_at_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    entries = {number.to_bytes(16, "big"): bytes([number % 256]) for number in range(2500)}
+    ledger.record(entries.items())
+    assert ledger.known(entries) == entries
+
+
+@pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
+def test_what_was_not_seen_for_ninety_days_is_forgotten(tmp_path: Path, days: int, kept: bool) -> None:
+    ledger = open_ledger(tmp_path, today=20_000)
+    ledger.record([(A, b"1")])
+    ledger.close()
+    open_ledger(tmp_path, today=20_000 + days).close()
+    assert (A in open_ledger(tmp_path, today=20_000 + days).known([A])) is kept
+
+
+def test_what_is_seen_is_kept_and_rewritten_once_a_week_only(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, today=20_000)
+    ledger.record([(A, b"1")])
+    ledger.close()
+    days = []
+    for today in range(20_001, 20_200):
+        ledger = open_ledger(tmp_path, today=today)
+        assert ledger.known([A]) == {A: b"1"}
+        ledger.close()
+        with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
+            days.append(connection.execute("SELECT day FROM delivered").fetchone()[0])
+        connection.close()
+    assert sorted(set(days)) == [20_000, *range(20_007, 20_200, 7)]
+
+
+def test_another_key_is_noticed_and_a_new_ledger_is_none(tmp_path: Path) -> None:
+    assert [open_ledger(tmp_path, project).is_new_project for project in (b"p", b"p", b"q", b"q", b"p")] == [
+        False, False, True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_reader_neither_makes_a_ledger_nor_changes_one(tmp_path: Path) -> None:
+    open_ledger(tmp_path, writable=False).close()
+    assert list(tmp_path.iterdir()) == []
+    ledger = open_ledger(tmp_path)
+    ledger.record([(A, b"1")])
+    ledger.close()
+    before = (tmp_path / "ledger.sqlite3").read_bytes()
+    reader = open_ledger(tmp_path, b"other", writable=False, today=30_000)
+    assert reader.known([A]) == {A: b"1"}
+    reader.close()
+    assert (tmp_path / "ledger.sqlite3").read_bytes() == before
+
+
+def spoil_pages(path: Path) -> None:
+    ledger = Ledger(path, b"p")
+    ledger.record((number.to_bytes(16, "big"), b"x" * 16) for number in range(5000))
+    ledger.close()
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 9] = b"\x07" * 4096 * 6
+    path.write_bytes(data)
+
+
+def make_other(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+
+
+@pytest.mark.parametrize("spoil", [spoil_pages, make_other, lambda path: path.write_text("no database" * 100)])
+def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(tmp_path / "ledger.sqlite3")
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite3.*delete .*everything is sent once more"):
+        open_ledger(tmp_path)
+
+
+def test_a_ledger_that_was_killed_before_it_had_tables_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite3").touch()
+    assert open_ledger(tmp_path).known([A]) == {}
+
+
+# Runs
+
+
+def calls(server: FakeIterable) -> list[tuple[str, str]]:
+    """The calls since the last reset: operation and user, bulk requests taken apart."""
+    found = []
+    for seen in server.requests:
+        body = seen.body or {}
+        items = body.get("users") or body.get("events") or [body]
+        found += [(seen.path.removeprefix("/api/"), item["email"]) for item in items]
+    return found
+
+
+def counts(done: Finished) -> list[int]:
+    results = done.results
+    names = ("successful", "partial_failures", "total_failures", "unchanged", "not_sent")
+    assert sum(results[name] for name in names) == results["total_users"] == len(done.rows) - 1
+    return [results[name] for name in names]
+
+
+@pytest.mark.parametrize("mode", ["single", "bulk"])
+def test_a_second_run_sends_what_changed_and_only_that_call(project: Project, server: FakeIterable, mode: str) -> None:
+    assert counts(project.run(ONLY, SEND_MODE=mode)) == [5, 0, 0, 0, 0]
+    sent = len(server.requests)
+    second = project.run(ONLY, SEND_MODE=mode)
+    assert (counts(second), len(server.requests)) == ([0, 0, 0, 5, 0], sent)
+    assert "10 calls saved" in second.out
+    assert second.results["records"][0]["users_update"] == {"success": True, "skipped": True}
+    assert second.results["records"][0]["overall_success"] is True
+    project.sql("""
+        UPDATE customers SET plan_type = 'pro', last_name = 'Changed' WHERE id = 1;
+        UPDATE page_views SET browser = 'Lynx' WHERE user_id = 2;
+        INSERT INTO page_views VALUES (999, 3, 'pricing', 'desktop', 'Chrome', NULL, '2026-01-13 11:59:59');""")
+    third = project.run(ONLY, SEND_MODE=mode)
+    assert counts(third) == [3, 0, 0, 2, 0]
+    paths = ("users/bulkUpdate", "events/trackBulk") if mode == "bulk" else ("users/update", "events/track")
+    emails = [record["email"] for record in third.results["records"]]
+    new = calls(server)[len(calls(server)) - 3 :]
+    assert sorted(new) == sorted([(paths[0], emails[0]), (paths[1], emails[1]), (paths[1], emails[2])])
+    assert server.users[emails[0]]["last_name"] == "Changed"
+    assert counts(project.run(ONLY, SEND_MODE=mode)) == [0, 0, 0, 5, 0]
+
+
+def test_without_the_option_no_ledger_is_read_or_written(project: Project, server: FakeIterable) -> None:
+    assert counts(project.run()) == [5, 0, 0, 0, 0]
+    assert not list(project.output.glob("*ledger*"))
+    project.run(ONLY)
+    assert counts(project.run()) == [5, 0, 0, 0, 0]
+    assert len(server.requests) == 30
+    assert counts(project.run(SEND_ONLY_CHANGES="true")) == [0, 0, 0, 5, 0], "the setting does what the option does"
+
+
+def test_a_call_that_failed_is_sent_again_and_one_that_did_not_is_not(project: Project, server: FakeIterable) -> None:
+    email = "amara.okafor@example.com"
+    server.add_fault("status", path="events/track", user=email, status=400, code="BadParams")
+    assert counts(project.run(ONLY)) == [4, 1, 0, 0, 0]
+    server.set_faults([])
+    sent = len(server.requests)
+    assert counts(project.run(ONLY)) == [1, 0, 0, 4, 0]
+    assert calls(server)[sent:] == [("events/track", email)]
+
+
+def test_a_call_whose_answer_was_lost_is_not_taken_for_the_one_before(project: Project, server: FakeIterable) -> None:
+    email = "amara.okafor@example.com"
+    project.run(ONLY)
+    project.sql("UPDATE customers SET last_name = 'New' WHERE id = 1")
+    server.add_fault("drop_after", path="users/update", user=email)
+    assert counts(project.run(ONLY)) == [0, 1, 0, 4, 0]
+    server.set_faults([])
+    project.sql("UPDATE customers SET last_name = 'Okafor' WHERE id = 1")  # as it was when it was accepted
+    assert counts(project.run(ONLY)) == [1, 0, 0, 4, 0]
+    assert server.users[email]["last_name"] == "Okafor"
+
+
+@pytest.mark.parametrize("mode", ["single", "bulk"])
+def test_of_several_rows_of_a_user_the_last_is_what_stays_run_after_run(
+    project: Project, server: FakeIterable, mode: str
+) -> None:
+    rows = " UNION ALL ".join(f"SELECT {n}, 'a@example.com', 'value {n % 3}'" for n in range(1, 12))
+    project.queries(f"""-- name: several\n-- email: email\n-- user fields: field
+        SELECT email, field FROM (SELECT 1 AS n, '' AS email, '' AS field UNION ALL {rows}) x
+        WHERE email > '' ORDER BY n""")  # noqa: S608
+    for _ in range(3):
+        done = project.run(ONLY, "--query", "several", SEND_MODE=mode)
+        assert done.code == 0
+        assert server.users["a@example.com"]["field"] == "value 2"
+
+
+def test_another_query_or_key_is_another_matter(project: Project, server: FakeIterable) -> None:
+    project.run(ONLY)
+    views = project.run(ONLY, "--query", "pro_users_page_views")
+    assert counts(views)[3] == 5, "the events of the default query are the same events"
+    server.reset()
+    with FakeIterable(api_key="another-key") as other:
+        done = project.run(ONLY, ITERABLE_API_KEY="another-key", ITERABLE_API_BASE_URL=other.url)
+        assert counts(done) == [5, 0, 0, 0, 0]
+    assert "everything is sent once more" in done.out
+    assert counts(project.run(ONLY)) == [0, 0, 0, 5, 0], "the first key's entries are still there"
+
+
+def test_a_dry_run_shows_what_would_be_sent_and_changes_nothing(project: Project, server: FakeIterable) -> None:
+    project.run(ONLY)
+    project.sql("UPDATE customers SET last_name = 'New' WHERE id = 1")
+    ledger = project.output / "delivery_ledger.sqlite3"
+    before, sent = ledger.read_bytes(), len(server.requests)
+    done = project.run(ONLY, "--dry-run")
+    first, *others = done.results["records"]
+    assert first["users_update"]["request"]["dataFields"]["last_name"] == "New"
+    assert all(record["users_update"] == {"success": True, "skipped": True} for record in others)
+    assert done.results["unchanged"] == 4
+    assert (ledger.read_bytes(), len(server.requests)) == (before, sent)
+
+
+def test_the_ledger_is_private_and_names_nobody(project: Project) -> None:
+    project.run(ONLY)
+    ledger = project.output / "delivery_ledger.sqlite3"
+    assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
+    data = ledger.read_bytes()
+    assert not [word for word in (b"example", b"Okafor", b"pricing", b"test-api-key") if word in data]
+
+
+def test_a_damaged_ledger_ends_the_run_before_anything_is_sent(project: Project, server: FakeIterable) -> None:
+    (project.output / "delivery_ledger.sqlite3").write_text("no database" * 100)
+    done = project.run(ONLY)
+    assert (done.code, len(server.requests)) == (2, 0)
+    assert "delete" in done.err
+    assert "everything is sent once more" in done.err
+
+
+def test_killed_at_any_moment_it_skips_nothing_that_was_not_accepted(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with FakeIterable(api_key="test-api-key", enforce_limits=False) as server:
+        project = new_project(tmp_path, server)
+        project.add_customers(395)
+        for number in range(20):
+            target = len(server.requests) + chance.randrange(1, 60)
+            mode = "bulk" if number % 4 == 3 else "single"
+            process = project.start(ONLY, "--as-of", AS_OF, SEND_MODE=mode, RATE_LIMIT_FACTOR="0.5")
+            while process.poll() is None and len(server.requests) < target:
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        done = project.run(ONLY, SEND_MODE="single")
+        assert done.results["total_users"] == 400 == len(server.users) == len(server.events)
+        assert done.results["successful"] + done.results["unchanged"] == 400
+        assert max(server.event_writes.values()) <= 21
+        sent = len(server.requests)
+        assert counts(project.run(ONLY)) == [0, 0, 0, 400, 0]
+        assert len(server.requests) == sent
