@@ -79,6 +79,9 @@ _COMMENT_LINE = re.compile(r"\s*(--|$)")
 _KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
 
 
+_MOST_BYTES = 1_000_000  # of a queries file
+
+
 def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
     """Read the queries of a file, by name and in its order.
 
@@ -107,6 +110,9 @@ def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
 def _read(path: Path) -> str:
     """The file's text, without a byte order mark and with \\n for line endings."""
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise QueryFileError(f"The queries file {path} has {size:,} bytes: this is no file that a person wrote.")
         data = path.read_bytes()
     except OSError as error:
         raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
@@ -320,7 +326,7 @@ class _SQLite(Database):
 
     def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
-        return tuple(column[0] for column in cursor.description or ()), cursor
+        return tuple(column[0] for column in cursor.description or ()), map(tuple, cursor)
 
     def close(self) -> None:
         if self._connection:
@@ -440,7 +446,7 @@ class _SQLAlchemy(Database):
         text = re.sub(r":\n\W*", ": ", text).split("\n")[0].rstrip(".")
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return re.sub(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+", "***", text)  # a value may be somebody's address
 
 
 def _secrets(url: str) -> list[str]:
@@ -545,6 +551,8 @@ class Ledger:
             self.is_new_project = bool(projects) and project not in projects
             if writable:
                 self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?)", [project])
+        except sqlite3.OperationalError as error:  # a full disk, say
+            raise OSError(f"the ledger: {error}") from None
         except sqlite3.Error as error:
             raise LedgerError(f"The ledger {path} cannot be used ({error}): {advice}") from None
 

@@ -18,6 +18,7 @@ import math
 import os
 import random
 import re
+import ssl
 import threading
 import time
 import uuid
@@ -439,10 +440,14 @@ class IterableClient:
         # The adapter is called directly: half the CPU time of Session.send, and no cookies, redirects or .netrc.
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2 * workers)
         settings = requests.Session().merge_environment_settings(self.base_url, {}, False, None, None)
-        self._verify = settings["verify"] or True
+        self._verify = bundle = settings["verify"] or True
         self._proxies = {} if is_loopback(self.base_url) else settings["proxies"]
-        if isinstance(self._verify, str) and not Path(self._verify).exists():
-            raise ValueError(f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {self._verify}")
+        if isinstance(bundle, str) and not Path(bundle).is_dir():
+            try:
+                ssl.create_default_context(cafile=bundle)
+            except OSError as error:
+                what = f"{bundle} is no file of certificates ({error.strerror or error})"
+                raise ValueError(f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE: {what}") from None
 
     def update_user(
         self, email: str | None, data_fields: Mapping[str, Any], *, user_id: str | int | None = None
@@ -509,8 +514,8 @@ class IterableClient:
             with self._lock:
                 self.filtered_fields.update(_list(answer.body, "filteredOutFields"))
             results = judge_bulk(answer.body, payloads)
-        elif code not in REFUSALS and (answer.status in (400, 413) or code == "BatchTooLarge"):
-            results = [None] * len(payloads)  # one row may spoil a request; nothing of it was stored
+        elif code not in REFUSALS and (answer.status in (400, 413, 500) or code == "BatchTooLarge"):
+            results = [None] * len(payloads)  # one row may spoil a request
         else:
             return [(False, answer.body)] * len(payloads)
         single = operation.single or operation
@@ -564,9 +569,12 @@ class IterableClient:
         for attempt in range(1, self.max_retries + 1):
             if self.stopped or (pacer and not pacer.wait()):
                 break
+            with self._lock:
+                self.counts["sent"] += 1  # now: a run that stops may not wait for the answer
+                self.counts["retried"] += attempt > 1
             answer = self._attempt(method, url, body, user)
             is_last = not answer.retryable or answer.wait > LONGEST_WAIT or attempt == self.max_retries
-            self._note(answer, attempt, is_last)
+            self._note(answer, is_last)
             delay = retry_delay(attempt, self.initial_backoff, self.backoff_factor, answer.wait, random.random())
             if answer.status == 429 and pacer and answer.wait <= LONGEST_WAIT:
                 pacer.hold(delay)  # whoever else called now would only be refused, too
@@ -611,12 +619,10 @@ class IterableClient:
             body = {"code": "InvalidResponse", "msg": f"HTTP {status} without Iterable's JSON{hint}: {text!r}"}
         return Answer(status, self._redact(body), wait, should_retry(status, valid))
 
-    def _note(self, answer: Answer, attempt: int, is_last: bool) -> None:
+    def _note(self, answer: Answer, is_last: bool) -> None:
         code = answer.body.get("code", "Success")  # a bulk operation that was carried out has none
         log.debug("HTTP %d %s", answer.status, code)
         with self._lock:
-            self.counts["sent"] += 1
-            self.counts["retried"] += attempt > 1
             self.counts["rate_limited"] += answer.status == 429
             self._succeeded |= 200 <= answer.status < 300 and code == "Success"
             useful = answer.status > 0 and not answer.retryable and code != "InvalidResponse"
@@ -627,7 +633,7 @@ class IterableClient:
             if answer.status in (400, 401, 403) and code in REFUSALS and not is_users_token:
                 self.refusal = self.refusal or answer.body
             if self._give_up_after:
-                self.gave_up |= self.unanswered >= self._give_up_after
+                self.gave_up |= self.unanswered >= self._give_up_after and not self.stopped
                 if self.gave_up or self.refusal:
                     self._stop.set()
 
@@ -689,7 +695,10 @@ class OutputFile:
 
 
 class CsvFile(OutputFile):
-    """An OutputFile of rows: UTF-8, the csv module's defaults, text that a spreadsheet would run defused."""
+    """An OutputFile of rows: UTF-8, the csv module's defaults, text that a spreadsheet would run defused.
+
+    NUL is written as \\x00: Python's own csv module could not read it before 3.11.
+    """
 
     def __init__(self, directory: Path, name: str) -> None:
         super().__init__(directory, name)
@@ -698,7 +707,7 @@ class CsvFile(OutputFile):
     def write(self, row: Iterable[Any]) -> int:
         """Writes one row, or the header; returns its length in characters."""
         length: int = self._writer.writerow([
-            ("'" + cell if cell[:1] in RISKY_STARTS else cell) if cell.__class__ is str
+            ("'" + cell if cell[:1] in RISKY_STARTS else cell).replace("\0", "\\x00") if cell.__class__ is str
             else cell if cell.__class__ not in (dict, list, bytes)
             else "\\x" + cell.hex() if cell.__class__ is bytes  # as PostgreSQL shows bytes
             else json.dumps(cell, ensure_ascii=False, default=str)

@@ -39,6 +39,7 @@ import logging
 import math
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import time
@@ -55,10 +56,9 @@ from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 import iterable_client as api
 from db import (
@@ -93,50 +93,43 @@ class RunError(Exception):
 # --- Settings --------------------------------------------------------------------------------------------------------
 
 
-def _url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError
-    return text
-
-
-def _secret(text: str) -> str:
-    if not (text.isascii() and text.isprintable() and " " not in text):  # it goes into a header
-        raise ValueError
-    return text
-
-
-def _base_url(text: str) -> str:
-    url = urlsplit(text)
-    is_bare = url.hostname and "@" not in url.netloc and text.rstrip("/") == f"{url.scheme}://{url.netloc}"
-    if not is_bare or not (url.scheme == "https" or (url.scheme == "http" and api.is_loopback(text))):
-        raise ValueError
-    return text.rstrip("/")
-
-
-EXPECTED = {  # what a text must be to become a value of some kind
+URL = (  # any path for SQLite; elsewhere no @ / # where a password could have left them
+    r"sqlite(\+\w+)?:[^\0-\x1f\x7f]*|(?!sqlite\b)[A-Za-z][\w+.-]*://([^\s@/#?\x1b]*@)?[^\s@#\x1b]*"
+)
+PRINTABLE = r"[!-~]+"  # it goes into a header
+HOST = r"(?!-)[A-Za-z\d-]{1,63}(\.(?!-)[A-Za-z\d-]{1,63})*"
+PORT = r"(:([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
+BASE_URL = rf"(https://{HOST}|http://(localhost|127(\.\d{{1,3}}){{3}}|\[::1\])){PORT}/?"  # no key over plain http
+EXPECTED = {  # what a text must be to become a value of some kind, or to match
     bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
-    ZoneInfo: "a time zone, such as Europe/Berlin", _secret: "printable ASCII without spaces, such as 0123456789abcdef",
-    _url: "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
-    _base_url: "https:// and a host and nothing else, such as https://api.iterable.com",
+    ZoneInfo: "a time zone, such as Europe/Berlin",
+    PRINTABLE: "printable ASCII without spaces, such as 0123456789abcdef",
+    URL: "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
+    BASE_URL: "https:// and a host and nothing else, such as https://api.iterable.com",
 }  # fmt: skip
 
 
 def parse(kind: Callable[[str], Any], allowed: tuple[Any, ...], text: str) -> Any:
-    """A setting's value; `allowed` are some words, or a least and a greatest number. Raises ValueError or KeyError."""
-    words = {str(word).lower(): word for word in allowed}
-    value = words[text.lower()] if kind in (bool, str) and allowed else kind(text)
-    if kind in (int, float) and not allowed[0] <= value <= allowed[1]:
+    """A setting's value; `allowed` is a pattern, some words, or a least and a greatest number. Raises ValueError."""
+    if allowed and allowed[0] in EXPECTED:
+        if not re.fullmatch(allowed[0], text, re.ASCII):
+            raise ValueError
+        return text.rstrip("/") if allowed[0] is BASE_URL else text
+    if kind is bool or (kind is str and allowed):
+        return {str(word).lower(): word for word in allowed or (True, False)}[text.lower()]
+    if "\0" in text:  # what no path and no name may hold
+        raise ValueError
+    value = kind(text)
+    if allowed and not allowed[0] <= value <= allowed[1]:
         raise ValueError
     return value
 
 
 def _setting(kind: Callable[[str], Any], default: str, text: str, *allowed: Any) -> Any:
     """A field of Settings: what its text is read as, its default as text ("" for none), what it is for."""
-    expected = EXPECTED[kind]
+    expected = EXPECTED.get(allowed[0] if allowed else kind) or " or ".join(map(str, allowed))
     if kind in (int, float):
-        expected += f" from {allowed[0]:g} to {allowed[1]:g}"
-    elif kind is str and allowed:
-        expected = " or ".join(allowed)
+        expected = f"{EXPECTED[kind]} from {allowed[0]:g} to {allowed[1]:g}"
     metadata = {"parse": partial(parse, kind, allowed), "default": default, "help": text, "expected": expected}
     return field(default=parse(kind, allowed, default) if default else None, metadata=metadata)
 
@@ -146,15 +139,17 @@ class Settings:
     """Every setting. This table drives parsing and its errors; tests hold .env.example and README to it."""
 
     # fmt: off
-    database_url: str = _setting(_url, "", "The database; @ : / # in its password are percent-encoded")
+    database_url: str = _setting(str, "", "The database; @ : / # in its password are percent-encoded", URL)
     database_timezone: ZoneInfo = _setting(ZoneInfo, "UTC", "Zone of the database's times that have none")
     queries_file: Path = _setting(Path, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
     query: str = _setting(str, "pro_users_recent_engagement", "The query whose rows are sent")
     lookback_days: float = _setting(float, "7", "Length of the window, in days of 24 hours", 0.001, 36500)
-    iterable_api_key: str = _setting(_secret, "", "A server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
-    use_jwt_auth: bool = _setting(bool, "false", "Sign every call, as JWT-enabled keys demand", True, False)
-    iterable_jwt_secret: str = _setting(_secret, "", "The secret that Iterable showed once, with the JWT-enabled key")
-    iterable_api_base_url: str = _setting(_base_url, "https://api.iterable.com", "In the EU https://api.eu.iterable.com")
+    iterable_api_key: str = _setting(str, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one", PRINTABLE)
+    use_jwt_auth: bool = _setting(bool, "false", "Sign every call, as JWT-enabled keys demand")
+    iterable_jwt_secret: str = _setting(str, "", "The JWT-enabled key's secret, which Iterable showed once", PRINTABLE)
+    iterable_api_base_url: str = _setting(
+        str, "https://api.iterable.com", "In the EU https://api.eu.iterable.com", BASE_URL
+    )
     send_mode: str = _setting(str, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above",
                               "auto", "single", "bulk")
     workers: int | None = _setting(int, "", "Calls at a time; default 64 single or 6 bulk ones", 1, 512)
@@ -163,7 +158,7 @@ class Settings:
     backoff_factor: float = _setting(float, "2", "Each wait between attempts is so many times the last", 1, 10)
     initial_backoff: float = _setting(float, "1", "Seconds of the first wait between attempts", 0, 60)
     request_timeout: float = _setting(float, "30", "Seconds of silence that end an attempt", 0.1, 600)
-    send_only_changes: bool = _setting(bool, "false", "Skip what Iterable accepted before, unchanged", True, False)
+    send_only_changes: bool = _setting(bool, "false", "Skip what Iterable accepted before, unchanged")
     output_dir: Path = _setting(Path, ".", "Where CSV, results, lock and log go; a directory for each sync")
     log_file: Path | None = _setting(Path, "", "The log; default iterable_integration.log in OUTPUT_DIR")
     log_level: str = _setting(str, "INFO", "What is logged, at the least", "DEBUG", "INFO", "WARNING", "ERROR")
@@ -182,7 +177,7 @@ def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> 
     parsed: dict[str, Any] = {}
     for setting in fields(Settings):
         name, text = setting.name.upper(), texts.get(setting.name.upper())
-        if (flag := getattr(args, setting.name, None)) is not None:
+        if flag := getattr(args, setting.name, None):
             name, text = FLAGS[setting.name], flag
         required = setting.name in REQUIRED and not (args.dry_run and setting.name.startswith("iterable"))
         if setting.name == "iterable_jwt_secret":
@@ -211,7 +206,10 @@ def read_env(args: argparse.Namespace) -> dict[str, str | None]:
     if path:
         try:
             with open(path, encoding="utf-8") as file:
-                texts = dotenv_values(stream=file, interpolate=False)
+                bindings = list(parse_stream(file))
+                if wrong := [binding.original.line for binding in bindings if binding.error]:
+                    raise RunError(f"{path}, line {wrong[0]}: not NAME=value; is a quote missing?", 2)
+                texts = {binding.key: binding.value for binding in bindings if binding.key}
                 if os.fstat(file.fileno()).st_mode & 0o077:
                     args.warnings.append(f"{path} holds secrets and can be read by others: chmod 600 {path}")
         except (OSError, ValueError) as error:
@@ -235,8 +233,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--env-file")
     args = parser.parse_args(argv)
     args.warnings = []  # for the log, which does not exist yet
-    if args.limit is not None and args.limit < 1:
-        parser.error("--limit must be at least 1")
+    if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
+        parser.error("--limit must be at least 1, and a number of rows that can be")
     return args
 
 
@@ -485,8 +483,6 @@ SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single opera
 GRACE = 10.0  # seconds that calls on the wire get after a stop
 UNKNOWN: api.Result = (False, {"code": "Interrupted", "msg": "stopped while waiting for the answer"})
 
-Outcomes = list[tuple[Call, Call]]
-
 
 def fetch(rows: Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
     """Writes all rows to the CSV and, typed, to the spool, in batches; returns how many there are."""
@@ -522,6 +518,11 @@ def planned_batches(spool: IO[bytes], planner: Planner, changes: Changes | None)
     yield rows
 
 
+def calls_of(rows: list[Row]) -> tuple[list[Call], list[Call]]:
+    """The updates and the events of rows."""
+    return [row.update for row in rows], [row.event for row in rows]
+
+
 class Sender:
     """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
 
@@ -534,7 +535,7 @@ class Sender:
         self._operations = api.BULK_OPERATIONS if bulk else api.SINGLE_OPERATIONS
         self._pool = ThreadPoolExecutor(workers, "call")
         self._most = workers + 2 if bulk else 2 * workers
-        self._in_flight: deque[tuple[list[Row], set[str | None], Future[Outcomes]]] = deque()
+        self._in_flight: deque[tuple[list[Row], set[str | None], Future[None], list[list[Call]]]] = deque()
         self._deadline = math.inf
 
     def send(self, batches: Iterator[list[Row]]) -> None:
@@ -544,18 +545,18 @@ class Sender:
                 break
             # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
             users = {row.user for row in rows if isinstance(row.update, dict)}
-            before = [future for _, others, future in self._in_flight if not users.isdisjoint(others)]
-            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before)))
+            before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
+            known: list[list[Call]] = []  # what became of the updates and, later, of the events
+            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, known), known))
             if len(self._in_flight) >= self._most:
                 self._settle_oldest()
         while self._in_flight:
             self._settle_oldest()
 
-    def _deliver(self, rows: list[Row], before: list[Future[Outcomes]]) -> Outcomes:
+    def _deliver(self, rows: list[Row], before: list[Future[None]], known: list[list[Call]]) -> None:
         wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-        update, track = self._operations
-        updates = self._call(update, [row.update for row in rows])
-        return list(zip(updates, self._call(track, [row.event for row in rows]), strict=True))
+        for operation, calls in zip(self._operations, calls_of(rows), strict=True):
+            known.append(self._call(operation, calls))
 
     def _call(self, operation: api.Operation, calls: list[Call]) -> list[Call]:
         payloads = [call for call in calls if isinstance(call, dict)]
@@ -563,17 +564,20 @@ class Sender:
         return [next(answers) if isinstance(call, dict) else call for call in calls]
 
     def _settle_oldest(self) -> None:
-        rows, _, future = self._in_flight.popleft()
+        rows, _, future, known = self._in_flight.popleft()
         while not future.done() and time.monotonic() < self._deadline:
             wait([future], 0.25)
             self._show()
             if self._client.stopped and self._deadline == math.inf:
                 self._deadline = time.monotonic() + GRACE
         if future.done():
-            outcomes = future.result()
-        else:
-            answer = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
-            outcomes = [(row.update and answer, row.event and answer) for row in rows]
+            future.result()  # raises what the thread raised
+        else:  # an update that was answered stays so, though the answer about its event is still out
+            rest = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
+            known = list(known)
+            for calls in calls_of(rows)[len(known) :]:
+                known.append([rest if isinstance(call, dict) else call for call in calls])
+        outcomes = list(zip(*known, strict=True))
         if self._changes:
             self._changes.settle(rows, outcomes)
         self._results.add(rows, outcomes)
@@ -656,6 +660,7 @@ def start_log(settings: Settings, verbose: bool) -> None:
         file = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
     except OSError as error:
         raise RunError(f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE", 2) from None
+    logging.raiseExceptions = False  # a full disk ends the run, or only the log: not a traceback a line
     handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
     logging.basicConfig(level="DEBUG" if verbose else settings.log_level, handlers=handlers, force=True,
                         format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # fmt: skip
@@ -673,14 +678,17 @@ class Run:
             as_of = args.as_of or self.started.isoformat(" ", "seconds")
             self.until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
             self.since = self.until - timedelta(days=settings.lookback_days)
+            for moment in (self.until, self.since):
+                moment.astimezone(settings.database_timezone)  # may be beyond the calendar there
         except (ValueError, OverflowError):
             hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
-            raise RunError(f"--as-of '{args.as_of}' must be {hint}", 2) from None
+            raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
         queries = load_queries(settings.queries_file, KEYS)
         for query in queries.values():
             check_mapping(query)
         if settings.query not in queries:
-            raise RunError(f"{settings.queries_file} has no query '{settings.query}'; it has {', '.join(queries)}", 2)
+            names = ", ".join(queries)
+            raise RunError(f"{settings.queries_file} has no query {settings.query!r:.99}; it has {names}", 2)
         self.query = queries[settings.query]
         if not self.query.keys:
             raise self.query.error("this is a report, without keys that say what to send: choose another with --query")
@@ -693,6 +701,13 @@ class Run:
     def execute(self) -> int:
         """Does the job and returns the exit code."""
         directory = self.settings.output_dir
+        try:
+            return self._execute(directory)
+        except OSError as error:
+            advice = f"{error.strerror or error}. Make room there and run again: no event is added twice"
+            raise RunError(f"Output could not be written to {directory}: {advice}", 4) from None
+
+    def _execute(self, directory: Path) -> int:
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
@@ -787,11 +802,12 @@ class Run:
             code = client.refusal["code"]
             self.warnings.append(f"Iterable refused the credentials ({code}): check {ADVICE[code]}")
             return "aborted", 4
+        is_cut_short = "Interrupted" in results.failure_reasons or results.recorded < self.total
+        if self.signals.received and is_cut_short and not client.gave_up:
+            return "interrupted", 128 + self.signals.received
         if client.gave_up or (client.counts["sent"] and not client.ever_answered):
             self.warnings.append(f"{client.base_url} gives no useful answer: see failure reasons; run again later")
             return "aborted", 4
-        if self.signals.received and ("Interrupted" in results.failure_reasons or results.recorded < self.total):
-            return "interrupted", 128 + self.signals.received
         return ("completed_with_failures", 1) if failed else ("completed", 0)
 
     def _finish(self, csv_file: api.CsvFile, results_file: api.OutputFile, results: Results) -> int:
@@ -829,6 +845,11 @@ COUNTS = {"successful": "delivered", "partial_failures": "partly failed", "total
           "unchanged": "unchanged", "not_sent": "not sent"}  # fmt: skip
 
 
+def shown(text: str) -> str:
+    """Text that may be printed: a terminal obeys control characters, and data may hold some."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def print_summary(summary: Record, skipped: int, paths: Sequence[Path], out: IO[str]) -> None:
     """Prints what a person wants to know of a run."""
     run, requests = summary["run"], summary["requests"]
@@ -848,7 +869,7 @@ def print_summary(summary: Record, skipped: int, paths: Sequence[Path], out: IO[
         table = [list(rows[0]), *(map(str, row.values()) for row in rows[:20])] if rows else [["no rows"]]
         lines += [("Report", name), *(("", "  ".join(f"{cell:<12}" for cell in line).rstrip()) for line in table)]
     for label, text in lines:
-        print(f"{label:<9} {text}", file=out)
+        print(f"{label:<9} {shown(text)}", file=out)
 
 
 INTERRUPTED = "interrupted before anything was sent"
@@ -881,6 +902,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
     except OSError as error:
         message, code = f"output could not be written: {error}. Run again: what was sent counts once, then as now", 4
+    message = "\n".join(map(shown, message.split("\n")))
     log.error("%s", message)
     print(f"main.py: {message}", file=sys.stderr)
     return code
