@@ -742,7 +742,7 @@ def test_a_row_that_spoils_a_bulk_request_is_the_only_one_that_fails(connect: Co
     *(({"kind": "status", "status": 200, "body": json.dumps(body)}, "InvalidResponse", ALL) for body in NO_COUNTS),
     *(({"kind": "status", "status": status, "body": json.dumps(body)}, code, attempts)
       for body, code in ((told(2, 0), "InvalidResponse"), (told(2, 0) | REFUSAL, "GenericError"))
-      for status, attempts in ((500, ALL), (409, ONCE))),
+      for status, attempts in ((502, ALL), (409, ONCE))),
 ])  # fmt: skip
 def test_a_bulk_request_without_a_usable_answer_fails_as_a_whole(
     connect: Connect, server: FakeIterable, fault: dict[str, Any], code: str, attempts: int
@@ -751,6 +751,12 @@ def test_a_bulk_request_without_a_usable_answer_fails_as_a_whole(
     payloads, outcomes = send_bulk(connect(server, timeout=0.05 if code == "Timeout" else 30), f"{A} {B}")
     assert outcomes == [code] * 2
     assert [seen.body for seen in server.requests] == [{"users": payloads}] * attempts
+
+
+def test_a_row_that_always_gets_a_500_fails_alone_in_bulk_too(connect: Connect, server: FakeIterable) -> None:
+    server.add_fault("status", status=500, user=A)
+    _, outcomes = send_bulk(connect(server), f"{A} {B} {ADA}")
+    assert outcomes == ["GenericError", "again", "again"]
 
 
 def test_a_bulk_request_is_at_most_a_thousand_items(connect: Connect, server: FakeIterable) -> None:
