@@ -597,7 +597,7 @@ class IterableClient:
         try:
             response = self._adapter.send(request, timeout=self._timeout, verify=self._verify, proxies=self._proxies)
             return self._read(response, bulk=user is None)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, OSError, ValueError) as error:
             cause = error.args[0] if error.args else error
             code = "Timeout" if isinstance(error, requests.Timeout) or "timed out" in str(cause) else "ConnectionError"
             msg = self._redact(str(getattr(cause, "reason", cause)))

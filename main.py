@@ -701,13 +701,6 @@ class Run:
     def execute(self) -> int:
         """Does the job and returns the exit code."""
         directory = self.settings.output_dir
-        try:
-            return self._execute(directory)
-        except OSError as error:
-            advice = f"{error.strerror or error}. Make room there and run again: no event is added twice"
-            raise RunError(f"Output could not be written to {directory}: {advice}", 4) from None
-
-    def _execute(self, directory: Path) -> int:
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
@@ -873,6 +866,7 @@ def print_summary(summary: Record, skipped: int, paths: Sequence[Path], out: IO[
 
 
 INTERRUPTED = "interrupted before anything was sent"
+ADVICE_NO_OUTPUT = "Make room there and run again: no event is added twice"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -882,7 +876,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # cron's locale may be ASCII
     logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
-    signals = Signals()
+    signals, settings = Signals(), None
     args = parse_args(argv)
     try:
         with ExitStack() as stack:
@@ -891,7 +885,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 args.as_of = args.as_of or AS_OF
             texts = stack.enter_context(demo_settings()) if args.demo else read_env(args)
-            return Run(load_settings(args, texts), args, signals).execute()
+            settings = load_settings(args, texts)
+            return Run(settings, args, signals).execute()
     except KeyboardInterrupt:
         message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
@@ -901,7 +896,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
     except OSError as error:
-        message, code = f"output could not be written: {error}. Run again: what was sent counts once, then as now", 4
+        where, why = settings.output_dir if settings else "here", error.strerror or error
+        message, code = f"Output could not be written to {where}: {why}. {ADVICE_NO_OUTPUT}", 4
     message = "\n".join(map(shown, message.split("\n")))
     log.error("%s", message)
     print(f"main.py: {message}", file=sys.stderr)
