@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 import argparse
 import fcntl
+import gc
 import io
 import json
 import logging
@@ -326,23 +327,22 @@ class Planner:
         return api.clean_fields([(name, cells[place]) for name, place in places], self._zone)
 
     def _plan_event(self, name: str, user: str, cells: Sequence[Any]) -> Record:
-        event_fields, moment, created = self._fields(self._event_fields, cells), None, None
+        event_fields, time_text, created = self._fields(self._event_fields, cells), "", None
         if self._time >= 0:
             try:
-                moment = parse_time(cells[self._time], self._zone)
+                utc = api.to_utc(parse_time(cells[self._time], self._zone), self._zone)
             except ValueError as error:
                 raise api.InvalidValueError(f"column {self._time_column}: {error}") from None
-            created = api.unix_seconds(moment)
+            time_text, created = api.format_time(utc), api.unix_seconds(utc)
         own: list[Any] = []  # what tells the event from others
         for column, place in self._event_id:
-            value = moment if place == self._time else cells[place]
+            value = time_text if place == self._time else cells[place]
             if isinstance(value, datetime):
-                value = api.format_time(value, self._zone, fraction=True)
-            own.append((column, value))
-        values = list(api.clean_fields(own, self._zone).values()) if own else [created, event_fields]
-        if values.count(None) == len(values):
-            raise api.InvalidValueError(f"column {own[0][0]}: nothing tells this event from others")
-        id_ = api.make_event_id([user, name, *values])
+                value = api.format_time(api.to_utc(value, self._zone))
+            own.append(value if value.__class__ is str else api.clean_fields([(column, value)], self._zone)[column])
+        if self._event_id and own.count(None) == len(own):
+            raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
+        id_ = api.make_event_id([user, name, *(own or [created, event_fields])])
         return api.event(self.kind, user, name, event_fields, created, id_)
 
 
@@ -424,26 +424,36 @@ class Results:
     def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
         """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
         now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
-        for row, (update, event) in zip(rows, outcomes, strict=True):
-            results = [call for call in (update, event) if call.__class__ is tuple]
-            if isinstance(update, dict) or isinstance(event, dict):
+        for row, calls in zip(rows, outcomes, strict=True):
+            update, event = calls
+            success: bool | None = True
+            if calls == ALL_DELIVERED:  # a million times in a large run
+                self.counts["successful"] += 1
+            elif update.__class__ is dict or event.__class__ is dict:
                 success = None
-            elif all(answer is api.NOT_SENT for _, answer in results):
-                continue  # not_sent, like the rows that were never tried
             else:
-                delivered, skipped = sum(ok for ok, _ in results), results.count(SKIPPED)
-                success = delivered == len(results)
-                self.skipped += skipped
-                self.counts["unchanged" if skipped == len(results) else OUTCOMES[success, delivered > 0]] += 1
-            self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
+                success = self._count([call for call in calls if isinstance(call, tuple)])
+                if success is None:
+                    continue  # not_sent, like the rows that were never tried
             lines.append(
-                f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
+                f'{{"row": {row.number}, "{self._kind}": {_text(row.user)}, "event_id": {_text(row.event_id)}, '
                 f'"timestamp": "{now}", "users_update": {_show(update)}, "events_track": {_show(event)}, '
-                f'"overall_success": {_json(success)}}}'
+                f'"overall_success": {SHOWN[success]}}}'
             )
         if lines:
             self._lines.write(self._separator + ",\n".join(lines))
             self._separator = ",\n"
+
+    def _count(self, results: list[api.Result]) -> bool | None:
+        """Counts a row; returns whether all of its calls succeeded, or None where none was made."""
+        if all(answer is api.NOT_SENT for _, answer in results):
+            return None
+        delivered, skipped = sum(ok for ok, _ in results), sum(result is SKIPPED for result in results)
+        success = delivered == len(results)
+        self.skipped += skipped
+        self.counts["unchanged" if skipped == len(results) else OUTCOMES[success, delivered > 0]] += 1
+        self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
+        return success
 
     @property
     def recorded(self) -> int:
@@ -460,12 +470,19 @@ class Results:
 
 
 SKIPPED: api.Result = (True, {"code": "Unchanged"})
+ALL_DELIVERED = (api.BULK_SUCCESS, api.BULK_SUCCESS)
+SHOWN = {True: "true", False: "false", None: "null"}
 _json = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = json.encoder.encode_basestring
 _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 
 
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quoted(value)
+
+
 def _show(call: Call) -> str:
-    if call is api.BULK_SUCCESS:  # a million times in a large run
+    if call is api.BULK_SUCCESS:
         return _BULK_SUCCESS
     if call is SKIPPED:
         return '{"success": true, "skipped": true}'
@@ -872,6 +889,7 @@ ADVICE_NO_OUTPUT = "Make room there and run again: no event is added twice"
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code."""
     os.umask(0o077)  # results hold addresses: for their owner alone
+    gc.set_threshold(50_000)  # a batch is tens of thousands of objects, none in a cycle: an eighth of the CPU time
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # cron's locale may be ASCII
