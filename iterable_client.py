@@ -175,7 +175,9 @@ def normalize_identifier(kind: str, value: Any) -> str:
 
 _namespace_hash = sha1(EVENT_ID_NAMESPACE.bytes, usedforsecurity=False)
 _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-FAST_JSON: dict[type, Callable[[Any], str]] = {str: json.encoder.encode_basestring_ascii, int: str}  # the same, without its overhead
+FAST_JSON: dict[type, Callable[[Any], str]] = {  # the same, without its overhead
+    str: json.encoder.encode_basestring_ascii, int: str,
+}  # fmt: skip
 
 
 def make_event_id(parts: Sequence[Any]) -> str:

@@ -22,13 +22,14 @@ Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queri
 """
 from __future__ import annotations
 
-import signal
 import sys
 
 if __name__ == "__main__":
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
         print(__doc__.strip())  # before the imports below, which take ten times as long
         raise SystemExit(0)
+    import signal
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() handles it: no traceback out of an import
 
 import argparse
@@ -42,6 +43,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -339,7 +341,8 @@ class Planner:
             value = time_text if place == self._time else cells[place]
             if isinstance(value, datetime):
                 value = api.format_time(api.to_utc(value, self._zone))
-            own.append(value if value.__class__ is str else api.clean_fields([(column, value)], self._zone)[column])
+            is_plain = value.__class__ in (str, int)
+            own.append(value if is_plain else api.clean_fields([(column, value)], self._zone)[column])
         if self._event_id and own.count(None) == len(own):
             raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
         id_ = api.make_event_id([user, name, *(own or [created, event_fields])])
