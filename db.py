@@ -587,13 +587,12 @@ class Ledger:
 
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
-        if self._writable:
-            self.record([])
-            self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
+        self.record([])
+        self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
         self._connection.close()
 
     def _write(self, sql: str, rows: list[Any]) -> None:
-        if rows:
+        if rows and self._writable:
             try:
                 self._connection.execute("BEGIN")
                 self._connection.executemany(sql, rows)

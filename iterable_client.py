@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import sha1
 from ipaddress import ip_address
 from pathlib import Path
@@ -48,6 +49,8 @@ Result = tuple[bool, dict[str, Any]]
 
 NOT_SENT = {"code": "Interrupted", "msg": "the run was stopped before this call began"}
 """The very answer of a call that a stop prevented: not one byte of it was sent."""
+
+IN_DOUBT = {"code": "Interrupted", "msg": "the run was stopped before it was clear what became of this call"}
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def clean_fields(items: Iterable[tuple[str, Any]], zone: tzinfo) -> dict[str, An
                 fields[name] = json_value(value, zone)
             except InvalidValueError as error:
                 raise InvalidValueError(f"column {name}: {error}") from None
+            except RecursionError:
+                raise InvalidValueError(f"column {name}: nested too deeply") from None
     return fields
 
 
@@ -223,7 +228,7 @@ REFUSALS = frozenset({"BadApiKey", "Unauthorized", "BadAuthorizationHeader", "Fo
 
 @dataclass(frozen=True)
 class Answer:
-    """What an attempt brought: the HTTP status, 0 if none came; the JSON; the seconds it asks us to wait."""
+    """What an attempt brought: the HTTP status, 0 if none came; the JSON; the seconds to wait that it asks for."""
 
     status: int
     body: dict[str, Any]
@@ -238,7 +243,8 @@ def should_retry(status: int, valid: bool = True, error: Exception | None = None
     something in between, like a 502.
     """
     if error is not None:
-        return not isinstance(error, (requests.exceptions.SSLError, ValueError))
+        dropped = "EOF occurred" in str(error)  # while TLS was being set up: no refusal
+        return dropped or not isinstance(error, (requests.exceptions.SSLError, ValueError))
     return status in RETRIED_STATUSES or (200 <= status < 300 and not valid)
 
 
@@ -261,7 +267,7 @@ def demanded_wait(status: int, headers: Mapping[str, str], body: Any, now: float
 
 
 class Pacer:
-    """Lets callers through evenly at a rate, in the order of their arrival.
+    """Lets callers through one at a time, evenly, at a rate.
 
     Iterable's limiter is a token bucket, which an even pace never empties. At most 20 ms are caught up after a stall,
     so that a pause cannot end in a burst.
@@ -276,7 +282,7 @@ class Pacer:
 
     def wait(self) -> bool:
         """Returns when the caller may send: True, or False where a stop came first."""
-        with self._turn:  # sleeping while holding the lock keeps the others in their order
+        with self._turn:  # held while sleeping: the others wait for the lock, not for slots of their own
             slot = max(self._next, self._clock() - 0.02)
             while (pause := max(slot, self._held_until) - self._clock()) > 0:
                 if self._stop.wait(pause):
@@ -334,7 +340,7 @@ def judge_bulk(body: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -
     items_of_user = Counter(user for user in users if user in named)
     doubtful = {user for user, items in items_of_user.items() if mentions[user] < items}
     least = failed - sum(items_of_user[user] - mentions[user] for user in doubtful)
-    others_succeeded = all_counted and least <= body["failCount"] < failed
+    others_succeeded = all_counted and body["failCount"] == least
     return [
         None if user in doubtful or (result is BULK_SUCCESS and not others_succeeded) else result
         for user, result in zip(users, results, strict=True)
@@ -486,9 +492,9 @@ class IterableClient:
             event_id: at most 512 bytes; an event with the same id is updated. By default it is made of user, name,
                 second and fields: two events that agree in all of these are one.
         """
-        if isinstance(created_at, datetime):
-            created_at = unix_seconds(to_utc(created_at, self._zone))
         try:
+            if isinstance(created_at, datetime):
+                created_at = unix_seconds(to_utc(created_at, self._zone))
             kind, identifier = _identity(email, user_id)
             fields = clean_fields((data_fields or {}).items(), self._zone)
             created = math.floor(time.time() if created_at is None else created_at)
@@ -525,10 +531,17 @@ class IterableClient:
         else:
             return [(False, answer.body)] * len(payloads)
         single = operation.single or operation
-        unclear = [payload for payload, result in zip(payloads, results, strict=True) if result is None]
-        log.log(logging.INFO if unclear else logging.DEBUG, "%s: %d items again singly", operation.name, len(unclear))
-        again = self._singles.map(lambda payload: self.send(single, [payload])[0], unclear)
-        return [result or next(again) for result in results]
+        users = [payload.get("email") or payload["userId"] for payload in payloads]
+        unclear: dict[str, list[dict[str, Any]]] = {}  # by user, whose updates must keep their order
+        for user, payload, result in zip(users, payloads, results, strict=True):
+            if result is None:
+                unclear.setdefault(user, []).append(payload)
+        level = logging.INFO if unclear else logging.DEBUG
+        log.log(level, "%s: what became of %d users is asked singly", operation.name, len(unclear))
+        found = self._singles.map(partial(self.send, single), unclear.values())
+        answers = dict(zip(unclear, map(iter, found), strict=True))
+        settled = [result or next(answers[user]) for user, result in zip(users, results, strict=True)]
+        return [(False, IN_DOUBT) if result[1] is NOT_SENT else result for result in settled]
 
     def stop(self) -> None:
         """Ends every wait and lets no further attempt begin; those on the wire go on."""
@@ -687,7 +700,10 @@ class OutputFile:
             try:
                 os.link(self._part, path)  # unlike a rename it fails where the name exists
                 break
-            except FileExistsError:
+            except OSError as error:
+                if not isinstance(error, FileExistsError) and not path.exists():
+                    self._part.rename(path)  # a file system without links; the lock keeps other runs away
+                    return path
                 number += 1
                 path = self._final.with_stem(f"{self._final.stem}_{number}")
         self._part.unlink()

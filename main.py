@@ -7,7 +7,7 @@ usage: python main.py [--demo | --dry-run] [--query NAME] [--days N] [--as-of TI
   --dry-run         query and write both files, but send nothing; needs no Iterable credentials
   --query NAME      the query of the queries file to send (setting QUERY)
   --days N          the length of the window in days of 24 hours (setting LOOKBACK_DAYS)
-  --as-of TIME      the end of the window, YYYY-MM-DD[ HH:MM[:SS]], optionally with Z or +HH:MM; default now
+  --as-of TIME      the end of the window, YYYY-MM-DD[ HH:MM[:SS][Z|+HH:MM]]; default now
   --limit N         take only the first N rows of the query
   --only-changes    skip what Iterable accepted before with the same content (setting SEND_ONLY_CHANGES)
   --output-dir DIR  where the CSV, the results and the log go (setting OUTPUT_DIR)
@@ -341,7 +341,7 @@ class Planner:
             value = time_text if place == self._time else cells[place]
             if isinstance(value, datetime):
                 value = api.format_time(api.to_utc(value, self._zone))
-            is_plain = value.__class__ in (str, int)
+            is_plain = value.__class__ is int or (value.__class__ is str and value.isascii())
             own.append(value if is_plain else api.clean_fields([(column, value)], self._zone)[column])
         if self._event_id and own.count(None) == len(own):
             raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
@@ -352,9 +352,9 @@ class Planner:
 class Changes:
     """Keeps back the calls that Iterable accepted before with the same payload (--only-changes)."""
 
-    def __init__(self, ledger: Ledger, secret: str, query: str, writable: bool) -> None:
+    def __init__(self, ledger: Ledger, secret: str, query: str) -> None:
         """`secret` keys the digests: without it nobody can tell from the ledger whom they are about."""
-        self._ledger, self._query, self._writable = ledger, query, writable
+        self._ledger, self._query = ledger, query
         self._hash = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
         self._in_flight: Counter[bytes] = Counter()
 
@@ -383,8 +383,7 @@ class Changes:
             for mark in filter(None, row.marks):
                 self._in_flight[mark[0]] += 1
                 outdated.add(mark[0])
-        if self._writable:
-            self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
+        self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
 
     def _is_known(self, mark: Mark, known: Mapping[bytes, bytes]) -> bool:
         return known.get(mark[0]) == mark[1] and not self._in_flight[mark[0]]
@@ -396,11 +395,12 @@ class Changes:
             for mark, call in zip(row.marks, calls, strict=True):
                 if mark:
                     self._in_flight[mark[0]] -= 1
+                    if not self._in_flight[mark[0]]:
+                        del self._in_flight[mark[0]]
                     accepted.pop(mark[0], None)
                     if isinstance(call, tuple) and call[0]:
                         accepted[mark[0]] = mark[1]
         self._ledger.record((key, digest) for key, digest in accepted.items() if not self._in_flight[key])
-        self._in_flight += Counter()  # drops what is at zero
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
@@ -434,6 +434,8 @@ class Results:
                 self.counts["successful"] += 1
             elif update.__class__ is dict or event.__class__ is dict:
                 success = None
+                failures = [call for call in calls if isinstance(call, tuple) and not call[0]]
+                self.failure_reasons.update(answer["code"] for _, answer in failures)
             else:
                 success = self._count([call for call in calls if isinstance(call, tuple)])
                 if success is None:
@@ -523,18 +525,18 @@ def fetch(rows: Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None
 
 def planned_batches(spool: IO[bytes], planner: Planner, changes: Changes | None) -> Iterator[list[Row]]:
     """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
-    number = 1
+    number, load = 1, 0.0  # load: what is left to send, in full batches, be they full by rows or by characters
     rows: list[Row] = []
     while batch := pickle.load(spool):  # noqa: S301 - a file of ours that has no name
         planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
         number += len(batch)
         if changes:
             changes.keep_back(planned)
-        calls = sum(any(row.marks) for row in rows + planned) if changes else BATCH_ROWS
-        if rows and (calls >= BATCH_ROWS or len(rows) >= MERGED_ROWS):
+        share = sum(any(row.marks) for row in planned) / len(planned) if changes else 1.0
+        if rows and (load + share > 1 or len(rows) >= MERGED_ROWS):
             yield rows
-            rows = []
-        rows += planned
+            rows, load = [], 0.0
+        rows, load = rows + planned, load + share
     yield rows
 
 
@@ -697,9 +699,10 @@ class Run:
         try:
             as_of = args.as_of or self.started.isoformat(" ", "seconds")
             self.until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
-            self.since = self.until - timedelta(days=settings.lookback_days)
-            for moment in (self.until, self.since):
-                moment.astimezone(settings.database_timezone)  # may be beyond the calendar there
+            self.until = self.until.astimezone(settings.database_timezone)
+            day = timedelta(hours=24)  # also where a zone's day has 23 or 25
+            since = self.until.astimezone(timezone.utc) - day * settings.lookback_days
+            self.since = since.astimezone(settings.database_timezone)
         except (ValueError, OverflowError):
             hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
             raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
@@ -738,7 +741,10 @@ class Run:
             batches = planned_batches(spool, planner, changes)
             if self.args.dry_run:
                 for rows in batches:
-                    results.add(rows, ((row.update, row.event) for row in rows))
+                    outcomes = [(row.update, row.event) for row in rows]
+                    if changes:
+                        changes.settle(rows, outcomes)
+                    results.add(rows, outcomes)
             else:
                 self._send(batches, planner.calls_per_row, results, changes)
             return self._finish(csv_file, results_file, results)
@@ -751,7 +757,7 @@ class Run:
         stack.callback(ledger.close)
         if ledger.is_new_project:
             self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
-        return Changes(ledger, secret, self.query.name, not self.args.dry_run)
+        return Changes(ledger, secret, self.query.name)
 
     def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
         settings = self.settings
@@ -763,7 +769,10 @@ class Run:
                 self.reports[query.name] = [self._report_row(rows.columns, row) for row in islice(rows, REPORT_ROWS)]
             rows = database.rows(self.query, self.since, self.until)
             planner = Planner(self.query, rows.columns, settings.database_timezone)
-            self.total = fetch(rows, csv_file, spool, self.args.limit)
+            try:
+                self.total = fetch(rows, csv_file, spool, self.args.limit)
+            except (TypeError, RecursionError, pickle.PicklingError) as error:
+                raise DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
         log.info("%d rows", self.total)
         return planner
 
@@ -891,6 +900,8 @@ ADVICE_NO_OUTPUT = "Make room there and run again: no event is added twice"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns the exit code."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - whoever started us may have closed it
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     os.umask(0o077)  # results hold addresses: for their owner alone
     gc.set_threshold(50_000)  # a batch is tens of thousands of objects, none in a cycle: an eighth of the CPU time
     for stream in (sys.stdout, sys.stderr):

@@ -26,6 +26,7 @@ from iterable_client import (
     NOT_SENT,
     USERS_BULK_UPDATE,
     USERS_UPDATE,
+    Answer,
     IterableClient,
     Pacer,
     Result,
@@ -796,3 +797,29 @@ def test_a_single_operation_takes_each_payload_by_itself_in_order(connect: Conne
     assert codes(connect(server).send(USERS_UPDATE, payloads)) == ["ForgottenUserError", "Success"]
     assert codes(connect(server).send(EVENTS_TRACK, [item(f"{B}/x", 0)])) == ["Success"]
     assert [seen.body for seen in server.requests[:2]] == payloads
+
+
+def test_updates_of_one_user_keep_their_order_when_a_bulk_request_falls_apart(
+    connect: Connect, server: FakeIterable
+) -> None:
+    server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")
+    server.add_fault("status", path="users/update", status=503, times=1)  # the first single update needs two attempts
+    payloads = [user_update("email", A, {"n": str(number)}) for number in range(6)]
+    assert codes(connect(server).send(USERS_BULK_UPDATE, payloads)) == ["Success"] * 6
+    assert server.users[A]["n"] == "5"
+
+
+def test_an_item_of_a_bulk_request_that_went_out_is_in_doubt_and_not_unsent(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")
+    client = connect(server)
+    read = client._read
+
+    def read_and_stop(response: requests.Response, bulk: bool) -> Answer:
+        client.stop()
+        return read(response, bulk)
+
+    monkeypatch.setattr(client, "_read", read_and_stop)
+    ((ok, answer),) = client.send(USERS_BULK_UPDATE, [user_update("email", A, {"n": "1"})])
+    assert (ok, answer["code"], answer is NOT_SENT) == (False, "Interrupted", False)

@@ -476,3 +476,19 @@ def test_a_terminal_sees_progress_unless_it_should_be_quiet(make_project: MakePr
     else:
         assert b"of 5 rows" in seen
         assert re.search(rb"(\n|\x1b\[K)Status", seen), "the summary begins on a clean line"
+
+
+def test_a_dry_run_counts_what_would_fail(project: Project) -> None:
+    project.queries("""-- name: q\n-- email: email\n-- user fields: b\n-- event: e\n-- event id: email
+        SELECT 'a@example.com' AS email, x'00' AS b""")
+    done = project.run("--dry-run", "--query", "q")
+    assert (done.code, done.results["failure_reasons"]) == (1, {"InvalidValue": 1})
+    assert done.results["records"][0]["events_track"]["request"]["eventName"] == "e"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_terminal_that_is_gone_harms_nothing(project: Project, server: FakeIterable, closed: str) -> None:
+    command, env = project.command("--as-of", AS_OF)
+    shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    code = subprocess.run(shell, env=env, cwd=project.directory, check=False).returncode
+    assert (code, len(server.events), len(outputs(project.output))) == (0, 5, 2)
