@@ -349,6 +349,14 @@ class Planner:
         return api.event(self.kind, user, name, event_fields, created, id_)
 
 
+SKIPPED: api.Result = (True, {"code": "Unchanged"})
+ALL_DELIVERED = (api.BULK_SUCCESS, api.BULK_SUCCESS)
+JSON_OF = {True: "true", False: "false", None: "null"}
+_json = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = json.encoder.encode_basestring
+_BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
+
+
 class Changes:
     """Keeps back the calls that Iterable accepted before with the same payload (--only-changes)."""
 
@@ -442,8 +450,8 @@ class Results:
                     continue  # not_sent, like the rows that were never tried
             lines.append(
                 f'{{"row": {row.number}, "{self._kind}": {_text(row.user)}, "event_id": {_text(row.event_id)}, '
-                f'"timestamp": "{now}", "users_update": {_show(update)}, "events_track": {_show(event)}, '
-                f'"overall_success": {SHOWN[success]}}}'
+                f'"timestamp": "{now}", "users_update": {_call_json(update)}, "events_track": {_call_json(event)}, '
+                f'"overall_success": {JSON_OF[success]}}}'
             )
         if lines:
             self._lines.write(self._separator + ",\n".join(lines))
@@ -474,19 +482,11 @@ class Results:
         file.write("\n]}\n")
 
 
-SKIPPED: api.Result = (True, {"code": "Unchanged"})
-ALL_DELIVERED = (api.BULK_SUCCESS, api.BULK_SUCCESS)
-SHOWN = {True: "true", False: "false", None: "null"}
-_json = json.JSONEncoder(ensure_ascii=False).encode
-_quoted = json.encoder.encode_basestring
-_BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
-
-
 def _text(value: str | None) -> str:
     return "null" if value is None else _quoted(value)
 
 
-def _show(call: Call) -> str:
+def _call_json(call: Call) -> str:
     if call is api.BULK_SUCCESS:
         return _BULK_SUCCESS
     if call is SKIPPED:
@@ -568,17 +568,17 @@ class Sender:
             # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
             users = {row.user for row in rows if isinstance(row.update, dict)}
             before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
-            known: list[list[Call]] = []  # what became of the updates and, later, of the events
-            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, known), known))
+            answers: list[list[Call]] = []  # what became of the updates and, later, of the events
+            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, answers), answers))
             if len(self._in_flight) >= self._most:
                 self._settle_oldest()
         while self._in_flight:
             self._settle_oldest()
 
-    def _deliver(self, rows: list[Row], before: list[Future[None]], known: list[list[Call]]) -> None:
+    def _deliver(self, rows: list[Row], before: list[Future[None]], answers: list[list[Call]]) -> None:
         wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
         for operation, calls in zip(self._operations, calls_of(rows), strict=True):
-            known.append(self._call(operation, calls))
+            answers.append(self._call(operation, calls))
 
     def _call(self, operation: api.Operation, calls: list[Call]) -> list[Call]:
         payloads = [call for call in calls if isinstance(call, dict)]
@@ -586,7 +586,7 @@ class Sender:
         return [next(answers) if isinstance(call, dict) else call for call in calls]
 
     def _settle_oldest(self) -> None:
-        rows, _, future, known = self._in_flight.popleft()
+        rows, _, future, answers = self._in_flight.popleft()
         while not future.done() and time.monotonic() < self._deadline:
             wait([future], 0.25)
             self._show()
@@ -596,10 +596,10 @@ class Sender:
             future.result()  # raises what the thread raised
         else:  # an update that was answered stays so, though the answer about its event is still out
             rest = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
-            known = list(known)
-            for calls in calls_of(rows)[len(known) :]:
-                known.append([rest if isinstance(call, dict) else call for call in calls])
-        outcomes = list(zip(*known, strict=True))
+            answers = list(answers)
+            for calls in calls_of(rows)[len(answers) :]:
+                answers.append([rest if isinstance(call, dict) else call for call in calls])
+        outcomes = list(zip(*answers, strict=True))
         if self._changes:
             self._changes.settle(rows, outcomes)
         self._results.add(rows, outcomes)
