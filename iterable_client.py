@@ -325,7 +325,9 @@ def judge_bulk(body: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -
     """
     named, mentions = _named_users(body)
     disallowed = set(_list(body, "disallowedEventNames"))
-    users = [_key("Emails", item["email"]) if "email" in item else str(item["userId"]) for item in payloads]
+    if not named and not disallowed and (body["successCount"], body["failCount"]) == (len(payloads), 0):
+        return [BULK_SUCCESS] * len(payloads)  # nearly always
+    users = [_user_of(item) for item in payloads]
     results: list[Result | None] = []
     for user, item in zip(users, payloads, strict=True):
         code = "DisallowedEventName" if item.get("eventName") in disallowed else named.get(user)
@@ -369,6 +371,11 @@ def _list(source: Mapping[str, Any], name: str) -> list[str]:
 
 def _key(list_name: str, user: str) -> str:
     return user.strip().lower() if list_name.endswith("Emails") else user
+
+
+def _user_of(payload: Mapping[str, Any]) -> str:
+    """The user of a payload, as _key() names those of an answer."""
+    return _key("Emails", payload["email"]) if "email" in payload else str(payload["userId"])
 
 
 # --- The client ------------------------------------------------------------------------------------------------------
@@ -530,17 +537,20 @@ class IterableClient:
             results = [None] * len(payloads)  # one row may spoil a request
         else:
             return [(False, answer.body)] * len(payloads)
-        single = operation.single or operation
-        users = [payload.get("email") or payload["userId"] for payload in payloads]
+        return self._send_unclear_singly(operation, payloads, results)
+
+    def _send_unclear_singly(
+        self, operation: Operation, payloads: Sequence[dict[str, Any]], results: Sequence[Result | None]
+    ) -> list[Result]:
         unclear: dict[str, list[dict[str, Any]]] = {}  # by user, whose updates must keep their order
-        for user, payload, result in zip(users, payloads, results, strict=True):
+        for payload, result in zip(payloads, results, strict=True):
             if result is None:
-                unclear.setdefault(user, []).append(payload)
-        level = logging.INFO if unclear else logging.DEBUG
-        log.log(level, "%s: what became of %d users is asked singly", operation.name, len(unclear))
-        found = self._singles.map(partial(self.send, single), unclear.values())
+                unclear.setdefault(_user_of(payload), []).append(payload)
+        if unclear:
+            log.info("%s: what became of %d users is asked singly", operation.name, len(unclear))
+        found = self._singles.map(partial(self.send, operation.single or operation), unclear.values())
         answers = dict(zip(unclear, map(iter, found), strict=True))
-        settled = [result or next(answers[user]) for user, result in zip(users, results, strict=True)]
+        settled = (result or next(answers[_user_of(item)]) for item, result in zip(payloads, results, strict=True))
         return [(False, IN_DOUBT) if result[1] is NOT_SENT else result for result in settled]
 
     def stop(self) -> None:
@@ -573,8 +583,8 @@ class IterableClient:
         try:
             body = encode(payload)
             user = (payload.get("email"), payload.get("userId"))
-            if self._jwt_secret is not None:
-                self._generate_jwt_token(*user)
+            if self._jwt_secret is not None and user.count(None) != 1:
+                raise ValueError("a call with JWT is about one user, by email or userId")
         except (TypeError, ValueError) as error:
             return InvalidValueError(str(error)).result
         return judge(self._exchange(method, endpoint_url, body, endpoint_name, user))

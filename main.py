@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
-    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
-        print(__doc__.strip())  # before the imports below, which take ten times as long
-        raise SystemExit(0)
-    import signal
+if __name__ == "__main__" and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+    print(__doc__.strip())  # before the imports below, which take ten times as long
+    raise SystemExit(0)
 
+import signal
+
+if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() handles it: no traceback out of an import
 
 import argparse
@@ -43,7 +44,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
 import tempfile
 import time
 import uuid
@@ -271,14 +271,16 @@ def check_mapping(query: Query) -> None:
 
 @dataclass(slots=True)
 class Row:
-    """A row on its way. A call is its payload until it was sent, its result where that is known, or None."""
+    """A row on its way: its user update and its event, in this order.
+
+    A call is its payload until it was sent, its result where that is known, or None.
+    """
 
     number: int
     user: str | None  # as it stands in the results
-    event_id: str | None = None
-    update: Call = None
-    event: Call = None
-    marks: tuple[Mark | None, Mark | None] = (None, None)  # of update and event, for the ledger
+    event_id: str | None
+    calls: list[Call]
+    marks: list[Mark | None] = field(default_factory=list)  # of the calls that are to be sent, for the ledger
 
 
 class Planner:
@@ -291,12 +293,12 @@ class Planner:
         self._event = query.keys.get("event")
         self._has_update = "user fields" in query.keys
         self.calls_per_row = self._has_update + (self._event is not None)
-        places = {}
-        for key in KEYS:
-            for name in columns_of(query, key) if key != "event" else ():
+        places: dict[str, list[tuple[str, int]]] = {key: [] for key in KEYS if key != "event"}
+        for key, named in places.items():
+            for name in columns_of(query, key):
                 if name not in columns:
                     raise query.error(f"'{key}' names '{name}', but the columns are {', '.join(columns)}", key)
-            places[key] = [(name, columns.index(name)) for name in columns_of(query, key) if key != "event"]
+                named.append((name, columns.index(name)))
         self._identifier = places[self.kind][0][1]
         self._user_fields, self._event_fields = places["user fields"], places["event fields"]
         self._event_id = places["event id"]
@@ -310,20 +312,22 @@ class Planner:
         except api.InvalidValueError as error:
             shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
             failed = error.result
-            return Row(number, shown, None, failed if self._has_update else None, failed if self._event else None)
-        row = Row(number, user)
+            return Row(number, shown, None, [failed if self._has_update else None, failed if self._event else None])
+        update: Call = None
+        event: Call = None
+        event_id = None
         if self._has_update:
             try:
-                row.update = api.user_update(self.kind, user, self._fields(self._user_fields, cells))
+                update = api.user_update(self.kind, user, self._fields(self._user_fields, cells))
             except api.InvalidValueError as error:
-                row.update = error.result
+                update = error.result
         if self._event:
             try:
                 event = self._plan_event(self._event, user, cells)
-                row.event, row.event_id = event, event["id"]
+                event_id = event["id"]
             except api.InvalidValueError as error:
-                row.event = error.result
-        return row
+                event = error.result
+        return Row(number, user, event_id, [update, event])
 
     def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
         return api.clean_fields([(name, cells[place]) for name, place in places], self._zone)
@@ -377,30 +381,23 @@ class Changes:
         A call whose like is on its way, be it with the same payload, is sent: what becomes of that one is not known.
         """
         for row in rows:
-            update, event = row.update, row.event
-            row.marks = (
-                (self._digest(self._query, row.user), self._digest(update)) if isinstance(update, dict) else None,
-                (self._digest(row.event_id), self._digest(event)) if isinstance(event, dict) else None,
-            )
+            names = (self._query, row.user), (row.event_id,)
+            row.marks = [
+                (self._digest(*name), self._digest(call)) if isinstance(call, dict) else None
+                for name, call in zip(names, row.calls, strict=True)
+            ]
         known = self._ledger.known({mark[0] for row in rows for mark in row.marks if mark})
         outdated = set()
         for row in rows:
-            of_update, of_event = row.marks
-            if of_update and self._is_known(of_update, known):
-                row.update, of_update = SKIPPED, None
-            if of_event and self._is_known(of_event, known):
-                row.event, of_event = SKIPPED, None
-            row.marks = of_update, of_event
-            for mark in row.marks:
-                if mark:
+            for place, mark in enumerate(row.marks):
+                if mark and known.get(mark[0]) == mark[1] and mark[0] not in self._in_flight:
+                    row.calls[place], row.marks[place] = SKIPPED, None
+                elif mark:
                     self._in_flight[mark[0]] += 1
                     outdated.add(mark[0])
         self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
 
-    def _is_known(self, mark: Mark, known: Mapping[bytes, bytes]) -> bool:
-        return known.get(mark[0]) == mark[1] and mark[0] not in self._in_flight
-
-    def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
+    def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, ...]]) -> None:
         """Records what was accepted, unless a later call of the same user or event is on its way."""
         accepted: dict[bytes, bytes] = {}
         for row, calls in zip(rows, outcomes, strict=True):
@@ -436,7 +433,7 @@ class Results:
         )
         self._separator = "\n"
 
-    def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, Call]]) -> None:
+    def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, ...]]) -> None:
         """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
         now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
         for row, calls in zip(rows, outcomes, strict=True):
@@ -547,11 +544,6 @@ def planned_batches(spool: IO[bytes], planner: Planner, changes: Changes | None)
     yield rows
 
 
-def calls_of(rows: list[Row]) -> tuple[list[Call], list[Call]]:
-    """The updates and the events of rows."""
-    return [row.update for row in rows], [row.event for row in rows]
-
-
 class Sender:
     """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
 
@@ -573,7 +565,7 @@ class Sender:
             if self._client.stopped:
                 break
             # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
-            users = {row.user for row in rows if isinstance(row.update, dict)}
+            users = {row.user for row in rows if isinstance(row.calls[0], dict)}
             before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
             answers: list[list[Call]] = []  # what became of the updates and, later, of the events
             self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, answers), answers))
@@ -584,10 +576,11 @@ class Sender:
 
     def _deliver(self, rows: list[Row], before: list[Future[None]], answers: list[list[Call]]) -> None:
         wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-        for operation, calls in zip(self._operations, calls_of(rows), strict=True):
+        by_kind = zip(*(row.calls for row in rows), strict=True)  # all updates, all events; none without rows
+        for operation, calls in zip(self._operations, by_kind, strict=False):
             answers.append(self._call(operation, calls))
 
-    def _call(self, operation: api.Operation, calls: list[Call]) -> list[Call]:
+    def _call(self, operation: api.Operation, calls: Sequence[Call]) -> list[Call]:
         payloads = [call for call in calls if isinstance(call, dict)]
         answers = iter(self._client.send(operation, payloads) if payloads else ())
         return [next(answers) if isinstance(call, dict) else call for call in calls]
@@ -604,7 +597,7 @@ class Sender:
         else:  # an update that was answered stays so, though the answer about its event is still out
             rest = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
             answers = list(answers)
-            for calls in calls_of(rows)[len(answers) :]:
+            for calls in list(zip(*(row.calls for row in rows), strict=True))[len(answers) :]:
                 answers.append([rest if isinstance(call, dict) else call for call in calls])
         outcomes = list(zip(*answers, strict=True))
         if self._changes:
@@ -748,7 +741,7 @@ class Run:
             batches = planned_batches(spool, planner, changes)
             if self.args.dry_run:
                 for rows in batches:
-                    outcomes = [(row.update, row.event) for row in rows]
+                    outcomes = [tuple(row.calls) for row in rows]
                     if changes:
                         changes.settle(rows, outcomes)
                     results.add(rows, outcomes)

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from main import Settings
+from tests.demo import AS_OF as AS_OF  # for the tests that use the fixtures here
+from tests.demo import load_sample_data
 from tests.fake_iterable import FakeIterable
 
 ROOT = Path(__file__).resolve().parent.parent
-AS_OF = "2026-01-13 12:00:00"  # the sample data's now
 FOREIGN = ("PROXY", "CA_BUNDLE", "NETRC", "SSL_CERT")  # parts of names of variables that requests heeds
 
 
@@ -55,14 +56,6 @@ def check_counts(results: dict[str, Any], rows: int) -> None:
     calls = [record[name] for record in results["records"] for name in ("users_update", "events_track")]
     failed = Counter(call["response"]["code"] for call in calls if call and not call["success"])
     assert results["failure_reasons"] == failed
-
-
-def load_sample(path: Path) -> Path:
-    """Makes a SQLite database of the sample data."""
-    with sqlite3.connect(path) as connection:
-        connection.executescript((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
-    connection.close()
-    return path
 
 
 @dataclass
@@ -166,8 +159,9 @@ class Project:
 
 def new_project(directory: Path, server: FakeIterable | None) -> Project:
     """A project on the sample data, in an empty directory, that sends to a server."""
+    load_sample_data(directory / "app.db")
     settings = {
-        "DATABASE_URL": f"sqlite:///{load_sample(directory / 'app.db')}", "OUTPUT_DIR": str(directory / "out"),
+        "DATABASE_URL": f"sqlite:///{directory}/app.db", "OUTPUT_DIR": str(directory / "out"),
         "ITERABLE_API_KEY": "test-api-key", "INITIAL_BACKOFF": "0.01",
         "ITERABLE_API_BASE_URL": server.url if server else "http://127.0.0.1:9",
     }  # fmt: skip

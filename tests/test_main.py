@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import AS_OF, ROOT, Finished, Project, new_project, outputs
+from tests.conftest import AS_OF, ROOT, Finished, Project, check_counts, new_project, outputs
 from tests.fake_iterable import FakeIterable, Seen
 
 MakeProject = Callable[[FakeIterable], Project]
@@ -58,15 +58,6 @@ def calls_of(cells: list[str]) -> tuple[Json, Json]:
     id_ = event_id(row["email"], "page_view", int(row["id"]), f"{row['event_time']} +00:00", row["page"])
     event = {"email": row["email"], "eventName": "page_view", "dataFields": fields, "id": id_}
     return {"email": row["email"], "dataFields": user}, {**event, "createdAt": int(moment.timestamp())}
-
-
-def check_counts(results: Json, rows: int) -> None:
-    """Every row is counted once, and has one record unless it was not sent."""
-    assert results["total_users"] == sum(results[name] for name in COUNTS) == rows
-    assert len(results["records"]) == rows - results["not_sent"]
-    failed = [call["response"]["code"] for record in results["records"] for name, call in record.items()
-              if name in ("users_update", "events_track") and call and not call["success"]]
-    assert results["failure_reasons"] == {code: failed.count(code) for code in failed}
 
 
 # --demo

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from db import Query, QueryFileError, connect, load_queries
+from tests.demo import load_sample_data
 
 KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
 SHIPPED = Path(__file__).parents[1] / "queries.sql"
@@ -236,9 +237,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_line(tmp_path: Path) -> No
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """The rows of every shipped query, by its name."""
     path = tmp_path_factory.mktemp("sample") / "sample.db"
-    connection = sqlite3.connect(path)
-    connection.executescript(SAMPLE_DATA.read_text(encoding="utf-8"))
-    connection.close()
+    load_sample_data(path)
     found = {}
     with connect(f"sqlite:///{path}", ZoneInfo("UTC")) as database:
         for query in load_queries(SHIPPED, KEYS).values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from db import Database, DatabaseError, Query, QueryFileError, Rows, connect, load_queries
+from tests import demo
 from tests.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
 
 pytestmark = [
@@ -72,9 +72,7 @@ def refusal(url: str, sql: str = "SELECT 1", zone: str = "UTC") -> str:
 
 
 def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, url: str) -> None:
-    with sqlite3.connect(tmp_path / "sample.db") as connection:
-        connection.executescript((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
-    connection.close()
+    demo.load_sample_data(tmp_path / "sample.db")
     keys = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
     with connect(f"sqlite:///{tmp_path}/sample.db", UTC) as sqlite, connect(url, UTC) as server:
         for query in load_queries(ROOT / "queries.sql", keys).values():
