@@ -82,7 +82,7 @@ log = logging.getLogger("main")
 
 Record = dict[str, Any]
 Call = Record | api.Result | None
-Mark = tuple[bytes, bytes]  # the key of a call in the ledger, and the digest of its payload
+Mark = tuple[int, bytes]  # the key of a call in the ledger, and the digest of its payload
 
 
 class RunError(Exception):
@@ -368,12 +368,17 @@ class Changes:
         """`secret` keys the digests: without it nobody can tell from the ledger whom they are about."""
         self._ledger, self._query = ledger, query
         self._hash = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
-        self._in_flight: Counter[bytes] = Counter()
+        self._in_flight: Counter[int] = Counter()
 
-    def _digest(self, *parts: Any) -> bytes:
-        digest = self._hash.copy()
-        digest.update(repr(parts).encode())  # of text, numbers, lists and dicts: as exact as JSON, in half the time
-        return digest.digest()
+    def _mark(self, name: str, call: Call) -> Mark | None:
+        """The mark of a payload; `name` tells what it is about from all else in the ledger."""
+        if call.__class__ is not dict:
+            return None
+        state = self._hash.copy()
+        state.update(name.encode())
+        key = int.from_bytes(state.digest()[:8], "big", signed=True)  # two names of one key are only sent every time
+        state.update(repr(call).encode())  # of text, numbers, lists and dicts: as exact as JSON, in half the time
+        return key, state.digest()
 
     def keep_back(self, rows: Sequence[Row]) -> None:
         """Marks the calls of rows, and replaces those that are known by SKIPPED.
@@ -381,12 +386,9 @@ class Changes:
         A call whose like is on its way, be it with the same payload, is sent: what becomes of that one is not known.
         """
         for row in rows:
-            names = (self._query, row.user), (row.event_id,)
-            row.marks = [
-                (self._digest(*name), self._digest(call)) if isinstance(call, dict) else None
-                for name, call in zip(names, row.calls, strict=True)
-            ]
-        known = self._ledger.known({mark[0] for row in rows for mark in row.marks if mark})
+            update, event = row.calls
+            row.marks = [self._mark(f"{self._query} {row.user}", update), self._mark(f"{row.event_id}", event)]
+        known = self._ledger.known([mark[0] for row in rows for mark in row.marks if mark])
         outdated = set()
         for row in rows:
             for place, mark in enumerate(row.marks):
@@ -399,7 +401,7 @@ class Changes:
 
     def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, ...]]) -> None:
         """Records what was accepted, unless a later call of the same user or event is on its way."""
-        accepted: dict[bytes, bytes] = {}
+        accepted: dict[int, bytes] = {}
         for row, calls in zip(rows, outcomes, strict=True):
             for mark, call in zip(row.marks, calls, strict=True):
                 if mark:
