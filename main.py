@@ -794,19 +794,20 @@ class Run:
         self, batches: Iterator[list[Row]], calls_per_row: int, results: Results, changes: Changes | None
     ) -> None:
         settings = self.settings
-        workers = settings.workers or (6 if self.is_bulk else 64)
         try:
             self.client = self.signals.client = api.IterableClient(
                 settings.iterable_api_key, settings.iterable_jwt_secret, settings.use_jwt_auth,
                 settings.iterable_api_base_url, max_retries=settings.max_retries,
                 backoff_factor=settings.backoff_factor, initial_backoff=settings.initial_backoff,
-                timeout=settings.request_timeout, workers=workers, rate_limit_factor=settings.rate_limit_factor,
-                zone=settings.database_timezone, give_up_after=10 * calls_per_row,  # that is, at least 10 rows
+                timeout=settings.request_timeout, workers=settings.workers or 64,
+                rate_limit_factor=settings.rate_limit_factor, zone=settings.database_timezone,
+                give_up_after=10 * calls_per_row,  # that is, at least 10 rows
             )  # fmt: skip
         except ValueError as error:
             raise RunError(str(error), 2) from None
         watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
         show = progress_line(self.total, results) if watched else lambda: None
+        workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
         sender = Sender(self.client, self.is_bulk, workers, results, changes, show)
         try:
             sender.send(batches)
