@@ -214,6 +214,16 @@ class Rows:
         return self._rows
 
 
+@dataclass(frozen=True)
+class UnreadableTime:
+    """A cell with a time that Python cannot hold, as the database writes it: `infinity`, `0000-00-00`."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def connect(url: str, zone: ZoneInfo) -> Database:
     """Open a database, read-only.
 
@@ -410,6 +420,8 @@ class _SQLAlchemy(Database):
             # All rows will be read: PostgreSQL must not plan for the first tenth of them, as it does for a cursor.
             settings = "SELECT set_config('TimeZone', :zone, true), set_config('cursor_tuple_fraction', '1', true)"
             self._connection.execute(self._text(settings), {"zone": self._zone.key})
+            if self._dialect.driver == "psycopg":
+                _keep_unreadable_times(self._connection.connection.driver_connection)
         elif self._dialect.name in ("mysql", "mariadb"):
             zone = "+00:00" if self._zone.key in ("UTC", "Etc/UTC") else self._zone.key  # offsets need no zone tables
             self._connection.execute(self._text("SET time_zone = :zone"), {"zone": zone})
@@ -456,11 +468,36 @@ def _secrets(url: str) -> list[str]:
     return sorted({form for value in values for form in (value, unquote(value))} - {""}, key=len, reverse=True)
 
 
+def _keep_unreadable_times(connection: Any) -> None:
+    """Keep psycopg from ending a query at a time before year 1 or after 9999, or at infinity."""
+    adapt, error = importlib.import_module("psycopg.adapt"), importlib.import_module("psycopg").DataError
+
+    def tolerant(loader: Any) -> Any:
+        class Tolerant(adapt.Loader):  # type: ignore[name-defined, misc]
+            def __init__(self, oid: int, context: Any = None) -> None:
+                super().__init__(oid, context)
+                self._load = loader(oid, context).load
+
+            def load(self, data: Any) -> Any:
+                try:
+                    return self._load(data)
+                except error:
+                    return UnreadableTime(bytes(data).decode())
+
+        return Tolerant
+
+    for name in ("date", "timestamp", "timestamptz"):
+        oid = connection.adapters.types[name].oid
+        connection.adapters.register_loader(oid, tolerant(connection.adapters.get_loader(oid, adapt.Loader.format)))
+
+
 def _pymysql_rows(result: Any) -> Iterator[tuple[Any, ...]]:
-    """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1), and JSON comes as text."""
+    """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1); JSON and zero dates are text."""
     flags = {(1, 1): lambda value: bool(value) if value in (0, 1) else value, (16, 1): lambda value: value == b"\x01"}
+    times = dict.fromkeys((7, 10, 12), lambda value: UnreadableTime(value) if isinstance(value, str) else value)
+    by_code: dict[int, Callable[[Any], Any]] = {**times, 245: json.loads}
     cursor = result.cursor
-    converters = [json.loads if code == 245 else flags.get((code, size)) for _, code, _, size, *_ in cursor.description]
+    converters = [by_code.get(code, flags.get((code, size))) for _, code, _, size, *_ in cursor.description]
     try:
         for row in result:
             cells = zip(row, converters, strict=True)

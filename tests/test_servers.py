@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from db import Database, DatabaseError, Query, QueryFileError, Rows, connect, load_queries
+from db import Database, DatabaseError, Query, QueryFileError, Rows, UnreadableTime, connect, load_queries
 from tests import demo
 from tests.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
 
@@ -103,6 +103,10 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
         ("NULL::timestamp", None),
         ("'\\xff00'::bytea", b"\xff\x00"),
         ("ARRAY[1, 2]", [1, 2]),
+        ("TIMESTAMP 'infinity'", UnreadableTime("infinity")),
+        ("DATE '-infinity'", UnreadableTime("-infinity")),
+        ("TIMESTAMPTZ '10000-01-01 00:00:00Z'", UnreadableTime("10000-01-01 01:00:00+01")),
+        ("TIMESTAMP '0044-03-15 12:00:00 BC'", UnreadableTime("0044-03-15 12:00:00 BC")),
     ],
 )
 def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: str, expected: object) -> None:
@@ -116,7 +120,8 @@ def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: st
     [
         ("DATETIME(1)", {"'2026-07-13 08:45:12.5'": datetime(2026, 7, 13, 8, 45, 12, 500_000)}),
         ("TIMESTAMP NULL", {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)}),  # written in +09:00
-        ("DATE", {"'2026-01-13'": date(2026, 1, 13)}),
+        ("DATE", {"'2026-01-13'": date(2026, 1, 13), "'0000-00-00'": UnreadableTime("0000-00-00"), "NULL": None}),
+        ("DATETIME", {"'2026-01-00 00:00:00'": UnreadableTime("2026-01-00 00:00:00")}),
         ("DECIMAL(10,1)", {"10": Decimal("10.0")}),
         ("DOUBLE", {"1.5": 1.5}),
         ("BIGINT", {"9223372036854775807": 2**63 - 1}),

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import responses
 
+from db import UnreadableTime
 from iterable_client import (
     EVENT_ID_NAMESPACE,
     CsvFile,
@@ -70,6 +71,7 @@ def test_a_value_has_one_form_in_json_that_follows_from_its_type(value: Any, sen
     (Decimal("NaN"), "Decimal NaN is not a number"), (Decimal("sNaN"), "Decimal sNaN is not a number"),
     (Decimal("Infinity"), "Decimal Infinity is not a number"), (Decimal("1E+400"), "Decimal 1E+400 is not a number"),
     (b"\x00", "no type for bytes"), (bytearray(), "no type for bytearray"), (memoryview(b""), "no type for memoryview"),
+    (UnreadableTime("infinity"), "no type for UnreadableTime"),
     (time(8, 45), "no type for time"), (timedelta(1), "no type for timedelta"), ({1}, "no type for set"),
     (1j, "no type for complex"), (object(), "no type for object"), ("\udcff", "text that is not valid UTF-8"),
     ({"\ud800": 1}, "text that is not valid UTF-8"), ({"a": [{"b": b""}]}, "no type for bytes"),
@@ -244,6 +246,7 @@ def names(directory: Path) -> list[str]:
     ("\n=1", "\n=1"),
     (-1, "-1"), (-1.5, "-1.5"), (Decimal("-1.50"), "-1.50"), (2**70, str(2**70)), (1e-7, "1e-07"),
     ({"a": ["é", None]}, '{"a": ["é", null]}'), ([-1], "[-1]"), ([], "[]"), (b"\x00\xff", "\\x00ff"), (b"", "\\x"),
+    (UnreadableTime("infinity"), "infinity"),
     ("broken \udcff", "broken \\udcff"), ({"a": "\ud800"}, '{"a": "\\ud800"}'),
     ([Decimal("1.50")], '["1.50"]'), ([date(2026, 1, 13)], '["2026-01-13"]'),
     ({"id": SOME_UUID}, f'{{"id": "{SOME_UUID}"}}'),
