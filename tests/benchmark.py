@@ -4,7 +4,7 @@
 
 main.py runs as its users run it: a process, a database file, an env file, real HTTP. The stand-in for Iterable is a
 second process on the same machine, so the two share its cores. Nothing beyond loopback is called, and everything lies
-in one temporary directory that is removed at the end. All of it takes about six minutes and 2 GB of disk.
+in one temporary directory that is removed at the end. All of it takes about eight minutes and 2 GB of disk.
 """
 from __future__ import annotations
 
@@ -78,6 +78,9 @@ FIGURES = [
     Figure("lifted", "bulk, limits lifted, no latency, {lifted:,} rows: whole run", RATE, at_least=12_000),
     Figure("lifted cpu", "the same: CPU time of main.py a row", "{:.1f} µs"),
     Figure("lifted stray", STRAY, COUNT, at_most=0, of_runs=max),
+    Figure("unchanged", "`--only-changes`, {changes:,} rows, limits enforced: a run without changes against the first",
+           "{:.2f} of its time", at_most=1 / 3),
+    Figure("changes stray", STRAY, COUNT, at_most=0, of_runs=max),
     Figure("single", "single, limits enforced, 50 ms latency, {single:,} rows: while sending", RATE, single_target),
     Figure("single stray", STRAY, COUNT, at_most=0, of_runs=max),
     Figure("plain", f"plain `Session.post` in {THREADS} threads; 1.4 times this, or 400, is the target above", RATE),
@@ -88,12 +91,12 @@ FIGURES = [
     Figure("many", "peak memory, {many:,} rows (one run)", MEMORY, at_most=80),
     Figure("growth", "difference of these two", MEMORY, at_most=15),
     Figure("help", "`main.py --help` against `python -c pass`, medians of {help} in turn", TIMES, at_most=1.5),
-]
+]  # fmt: skip
 
 Sizes = Mapping[str, int]  # how many rows each measurement takes, or starts of help
-FULL = {"bulk": 50_000, "lifted": 200_000, "single": 5_000, "plain": 2_500, "sequential": 100,
+FULL = {"bulk": 50_000, "lifted": 200_000, "changes": 100_000, "single": 5_000, "plain": 2_500, "sequential": 100,
         "few": 10_000, "many": 1_000_000, "help": 20}  # fmt: skip
-QUICK = {"bulk": 20_000, "lifted": 50_000, "single": 1_500, "plain": 750, "sequential": 20,
+QUICK = {"bulk": 20_000, "lifted": 50_000, "changes": 20_000, "single": 1_500, "plain": 750, "sequential": 20,
          "few": 10_000, "many": 100_000, "help": 5}  # fmt: skip
 
 # --- The database -----------------------------------------------------------------------------------------------------
@@ -158,36 +161,42 @@ class Run:
 
 
 def run_main(
-    directory: Path, rows: int, server: Sequence[str], settings: Mapping[str, str], forget: bool = False
-) -> Run:
-    """Runs main.py on `rows` rows; ends the benchmark unless the results file says that each was delivered.
+    directory: Path, rows: int, server: Sequence[str], settings: Mapping[str, str], forget: bool = False, runs: int = 1
+) -> list[Run]:
+    """Runs main.py on `rows` rows, as often as `runs` says, in one output directory and against one stand-in.
 
-    With `forget`, the stand-in is reset every second: it keeps 1.4 KB a row. Its counts then mean nothing.
+    Ends the benchmark unless each results file says that every row was delivered, then or before. With `forget`, the
+    stand-in is reset every second: it keeps 1.4 KB a row. Its counts then mean nothing.
     """
     database = directory / f"{rows}.db"
     if not database.exists():
         make_database(database, rows)
     with tempfile.TemporaryDirectory(dir=directory) as output, stand_in(*server) as url:
-        env_file, log_file = Path(output, "benchmark.env"), Path(output, "iterable_integration.log")
+        env_file = Path(output, "benchmark.env")
         settings = {
             **settings, "DATABASE_URL": f"sqlite:///{database}", "OUTPUT_DIR": output,
             "ITERABLE_API_KEY": API_KEY, "ITERABLE_API_BASE_URL": url,
         }  # fmt: skip
         env_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
-        command = [sys.executable, str(ROOT / "main.py"), "--env-file", str(env_file), "--as-of", str(AS_OF), "--quiet"]
-        began = time.perf_counter()
-        with subprocess.Popen(command, cwd=output, env=ENVIRONMENT) as process:
-            usage = _wait(process, url if forget else None)
-            seconds = time.perf_counter() - began
-        if process.returncode or not all_delivered(next(Path(output).glob("integration_results_*.json")), rows):
-            raise SystemExit(f"main.py did not deliver every row; its log ends:\n{log_file.read_text()[-2000:]}")
-        counts = requests.get(f"{url}/_stand_in/counts", timeout=60).json()
-        stray = sum(times for name, times in counts["requests"].items() if name.endswith(" 429"))
-        stray += sum(abs(counts[stored] - rows) for stored in ("users", "events", "event_writes"))
-        # Linux counts KiB, macOS bytes; on Linux a child begins with its parent's peak, so this process stays small
-        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-        cpu = usage.ru_utime + usage.ru_stime
-        return Run(seconds, sending_seconds(log_file.read_text(), rows), cpu, peak, stray)
+        return [_run_once(env_file, url, rows, forget) for _ in range(runs)]
+
+
+def _run_once(env_file: Path, url: str, rows: int, forget: bool) -> Run:
+    output, log_file = env_file.parent, env_file.with_name("iterable_integration.log")
+    command = [sys.executable, str(ROOT / "main.py"), "--env-file", str(env_file), "--as-of", str(AS_OF), "--quiet"]
+    began = time.perf_counter()
+    with subprocess.Popen(command, cwd=output, env=ENVIRONMENT) as process:
+        usage = _wait(process, url if forget else None)
+        seconds = time.perf_counter() - began
+    results = max(output.glob("integration_results_*.json"), default=None)  # the latest, by its name
+    if process.returncode or not results or not all_delivered(results, rows):
+        raise SystemExit(f"main.py did not deliver every row; its log ends:\n{log_file.read_text()[-2000:]}")
+    counts = requests.get(f"{url}/_stand_in/counts", timeout=60).json()
+    stray = sum(times for name, times in counts["requests"].items() if name.endswith(" 429"))
+    stray += sum(abs(counts[stored] - rows) for stored in ("users", "events", "event_writes"))
+    # Linux counts KiB, macOS bytes; on Linux a child begins with its parent's peak, so this process stays small
+    peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return Run(seconds, sending_seconds(log_file.read_text(), rows), usage.ru_utime + usage.ru_stime, peak, stray)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str | None) -> Any:
@@ -207,12 +216,12 @@ def _wait(process: subprocess.Popen[bytes], url: str | None) -> Any:
 
 
 def sending_seconds(log: str, rows: int) -> float:
-    """From the line of the log that ends the query ("50000 rows") to the last one.
+    """From the last line of the log that ends a query ("50000 rows") to the last of all.
 
     By then both files are written and synced, too: the rate while sending is a little better than what this gives.
     """
     lines = log.splitlines()
-    both = next(line for line in lines if line.endswith(f" {rows} rows")), lines[-1]
+    both = next(line for line in reversed(lines) if line.endswith(f" {rows} rows")), lines[-1]
     first, last = (datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f") for line in both)
     return (last - first).total_seconds()
 
@@ -229,7 +238,7 @@ def all_delivered(path: Path, rows: int) -> bool:
             if record["row"] != number or not record["overall_success"] or line.endswith(",\n") != (number < rows):
                 return False
         summary = json.loads(head + file.read())
-        return bool(rows == summary["total_users"] == summary["successful"])
+        return bool(rows == summary["total_users"] == summary["successful"] + summary["unchanged"])
 
 
 # --- The measurements -------------------------------------------------------------------------------------------------
@@ -237,20 +246,27 @@ def all_delivered(path: Path, rows: int) -> bool:
 
 def measure_bulk(directory: Path, sizes: Sizes, number: int) -> Values:
     """Bulk operations against enforced limits."""
-    run = run_main(directory, sizes["bulk"], [LATENCY], {"SEND_MODE": "bulk"})
+    [run] = run_main(directory, sizes["bulk"], [LATENCY], {"SEND_MODE": "bulk"})
     return {"bulk": sizes["bulk"] / run.sending, "bulk stray": run.stray}
 
 
 def measure_lifted(directory: Path, sizes: Sizes, number: int) -> Values:
     """Bulk operations with nothing to wait for: what the program itself costs."""
     rows = sizes["lifted"]
-    run = run_main(directory, rows, ["--no-limits"], LIFTED)
+    [run] = run_main(directory, rows, ["--no-limits"], LIFTED)
     return {"lifted": rows / run.seconds, "lifted cpu": run.cpu / rows * 1e6, "lifted stray": run.stray}
+
+
+def measure_changes(directory: Path, sizes: Sizes, number: int) -> Values:
+    """Two runs with --only-changes, the second of which has nothing to send."""
+    settings = {"SEND_ONLY_CHANGES": "true", "SEND_MODE": "bulk"}
+    first, second = run_main(directory, sizes["changes"], [LATENCY], settings, runs=2)
+    return {"unchanged": second.seconds / first.seconds, "changes stray": second.stray}
 
 
 def measure_single(directory: Path, sizes: Sizes, number: int) -> Values:
     """Single operations, and plain requests in as many threads of this process."""
-    run = run_main(directory, sizes["single"], [LATENCY], {"SEND_MODE": "single"})
+    [run] = run_main(directory, sizes["single"], [LATENCY], {"SEND_MODE": "single"})
     rate = sizes["single"] / run.sending
     return {"single": rate, "single stray": run.stray, "plain": plain_rate(THREADS, sizes["plain"])}
 
@@ -283,7 +299,7 @@ def _post_row(session: requests.Session, url: str, number: int) -> None:
 def measure_memory(directory: Path, sizes: Sizes, number: int) -> Values:
     """Peak memory with few rows and, in the first run, with many: they take more than a minute."""
     names = ("few",) if number else ("few", "many")
-    return {name: run_main(directory, sizes[name], ["--no-limits"], LIFTED, forget=True).peak for name in names}
+    return {name: run_main(directory, sizes[name], ["--no-limits"], LIFTED, forget=True)[0].peak for name in names}
 
 
 def measure_help(directory: Path, sizes: Sizes, number: int) -> Values:
@@ -299,7 +315,7 @@ def measure_help(directory: Path, sizes: Sizes, number: int) -> Values:
 
 
 ROWS: dict[str, Callable[[Path, Sizes, int], Values]] = {
-    "bulk": measure_bulk, "lifted": measure_lifted, "single": measure_single,
+    "bulk": measure_bulk, "lifted": measure_lifted, "changes": measure_changes, "single": measure_single,
     "sequential": measure_sequential, "memory": measure_memory, "help": measure_help,
 }  # fmt: skip
 
