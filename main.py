@@ -63,19 +63,8 @@ from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 
+import db
 import iterable_client as api
-from db import (
-    DatabaseError,
-    Ledger,
-    LedgerError,
-    Query,
-    QueryFileError,
-    Rows,
-    connect,
-    describe_url,
-    load_queries,
-    parse_time,
-)  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
@@ -246,12 +235,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
 
 
-def columns_of(query: Query, key: str) -> list[str]:
+def columns_of(query: db.Query, key: str) -> list[str]:
     """The columns that a key of the query's comment names."""
     return [name.strip() for name in query.keys.get(key, "").split(",") if name.strip()]
 
 
-def check_mapping(query: Query) -> None:
+def check_mapping(query: db.Query) -> None:
     """Raises QueryFileError where the keys of a query's comment do not make sense together."""
     keys = query.keys
     if not keys:
@@ -286,7 +275,7 @@ class Row:
 class Planner:
     """Turns the rows of one query into calls, as the keys above it say."""
 
-    def __init__(self, query: Query, columns: Sequence[str], zone: ZoneInfo) -> None:
+    def __init__(self, query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> None:
         """Raises QueryFileError where a key names a column that the query does not return."""
         self._zone = zone
         self.kind = "email" if "email" in query.keys else "userId"
@@ -336,7 +325,7 @@ class Planner:
         event_fields, time_text, created = self._fields(self._event_fields, cells), "", None
         if self._time >= 0:
             try:
-                utc = api.to_utc(parse_time(cells[self._time], self._zone), self._zone)
+                utc = api.to_utc(db.parse_time(cells[self._time], self._zone), self._zone)
             except ValueError as error:
                 raise api.InvalidValueError(f"column {self._time_column}: {error}") from None
             time_text, created = api.format_time(utc), api.unix_seconds(utc)
@@ -364,7 +353,7 @@ _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 class Changes:
     """Keeps back the calls that Iterable accepted before with the same payload (--only-changes)."""
 
-    def __init__(self, ledger: Ledger, secret: str, query: str) -> None:
+    def __init__(self, ledger: db.Ledger, secret: str, query: str) -> None:
         """`secret` keys the digests: without it nobody can tell from the ledger whom they are about."""
         self._ledger, self._query = ledger, query
         self._hash = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
@@ -512,7 +501,7 @@ GRACE = 10.0  # seconds that calls on the wire get after a stop
 UNKNOWN: api.Result = (False, {"code": "Interrupted", "msg": "stopped while waiting for the answer"})
 
 
-def fetch(rows: Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
+def fetch(rows: db.Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
     """Writes all rows to the CSV and, typed, to the spool, in batches; returns how many there are."""
     csv_file.write(rows.columns)
     batch: list[Any] = []
@@ -700,7 +689,7 @@ class Run:
         self.started = datetime.now(timezone.utc)
         try:
             as_of = args.as_of or self.started.isoformat(" ", "seconds")
-            self.until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
+            self.until = db.parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
             self.until = self.until.astimezone(settings.database_timezone)
             day = timedelta(hours=24)  # also where a zone's day has 23 or 25
             since = self.until.astimezone(timezone.utc) - day * settings.lookback_days
@@ -708,7 +697,7 @@ class Run:
         except (ValueError, OverflowError):
             hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
             raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
-        queries = load_queries(settings.queries_file, KEYS)
+        queries = db.load_queries(settings.queries_file, KEYS)
         for query in queries.values():
             check_mapping(query)
         if settings.query not in queries:
@@ -755,7 +744,7 @@ class Run:
         settings = self.settings
         secret = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
         project = blake2b(secret.encode(), digest_size=16).digest()
-        ledger = Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
+        ledger = db.Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
         stack.callback(ledger.close)
         if ledger.is_new_project:
             self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
@@ -763,9 +752,9 @@ class Run:
 
     def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
         settings = self.settings
-        url = describe_url(settings.database_url)
+        url = db.describe_url(settings.database_url)
         log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
-        with connect(settings.database_url, settings.database_timezone) as database:
+        with db.connect(settings.database_url, settings.database_timezone) as database:
             for query in self.report_queries:
                 rows = database.rows(query, self.since, self.until)
                 self.reports[query.name] = [self._report_row(rows.columns, row) for row in islice(rows, REPORT_ROWS)]
@@ -774,7 +763,7 @@ class Run:
             try:
                 self.total = fetch(rows, csv_file, spool, self.args.limit)
             except (TypeError, RecursionError, pickle.PicklingError) as error:
-                raise DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
+                raise db.DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
         log.info("%d rows", self.total)
         return planner
 
@@ -926,9 +915,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
         message, code = str(error), error.code
-    except (QueryFileError, LedgerError) as error:
+    except (db.QueryFileError, db.LedgerError) as error:
         message, code = str(error), 2
-    except DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
+    except db.DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
     except OSError as error:
         where, why = settings.output_dir if settings else "here", error.strerror or error

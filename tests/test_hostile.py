@@ -234,7 +234,7 @@ class Database:  # one whose driver returns what SQLite's cannot
         with open("rows.pickle", "rb") as file:
             return db.Rows(*(make(part) for make, part in zip((tuple, iter), pickle.load(file))))
 
-main.connect = lambda url, zone: Database()
+db.connect = lambda url, zone: Database()
 sys.exit(main.main())
 """
 
