@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import responses
 
+from iterable_client import IterableClient
 from main import Settings
 from tests.demo import AS_OF as AS_OF  # for the tests that use the fixtures here
 from tests.demo import load_sample_data
 from tests.fake_iterable import FakeIterable
 
 ROOT = Path(__file__).resolve().parent.parent
+KEY, HOST = "test-api-key", "https://api.iterable.com"
 FOREIGN = ("PROXY", "CA_BUNDLE", "NETRC", "SSL_CERT")  # parts of names of variables that requests heeds
 
 
@@ -38,7 +42,7 @@ def bare_environment() -> Iterator[None]:
 @pytest.fixture
 def server() -> Iterator[FakeIterable]:
     """The stand-in for Iterable, without latency, enforcing its limits."""
-    with FakeIterable(api_key="test-api-key") as server:
+    with FakeIterable(api_key=KEY) as server:
         yield server
 
 
@@ -162,7 +166,7 @@ def new_project(directory: Path, server: FakeIterable | None) -> Project:
     load_sample_data(directory / "app.db")
     settings = {
         "DATABASE_URL": f"sqlite:///{directory}/app.db", "OUTPUT_DIR": str(directory / "out"),
-        "ITERABLE_API_KEY": "test-api-key", "INITIAL_BACKOFF": "0.01",
+        "ITERABLE_API_KEY": KEY, "INITIAL_BACKOFF": "0.01",
         "ITERABLE_API_BASE_URL": server.url if server else "http://127.0.0.1:9",
     }  # fmt: skip
     (directory / "out").mkdir()
@@ -179,3 +183,54 @@ def make_project(tmp_path: Path) -> Callable[[FakeIterable | None], Project]:
 def project(make_project: Callable[[FakeIterable | None], Project], server: FakeIterable) -> Project:
     """A project on the sample data that sends to `server`."""
     return make_project(server)
+
+
+# A client of ours, without a process
+
+
+class VirtualTime(threading.Event):
+    """A stop event whose waits are written down and move a clock on, but take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.waits = 1_768_293_912.0, list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        self.now += 0 if self.is_set() else timeout
+        return self.is_set()
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    """The time of a client that `connect` makes."""
+    return VirtualTime()
+
+
+Connect = Callable[..., IterableClient]
+Mock = responses.RequestsMock
+
+
+@pytest.fixture
+def connect(time: VirtualTime) -> Connect:
+    """connect(server, ...): a client in virtual time."""
+
+    def connect(server: FakeIterable | None = None, **settings: Any) -> IterableClient:
+        client = IterableClient(KEY, base_url=server.url if server else HOST, **settings)
+        client._stop = time
+        for pacer in client._pacers.values():
+            pacer._stop, pacer._clock = time, time.clock
+        return client
+
+    return connect
+
+
+@pytest.fixture
+def http() -> Iterator[Mock]:
+    """Answers of the tests' own, without a server."""
+    with Mock(assert_all_requests_are_fired=False) as mock:
+        yield mock
