@@ -336,7 +336,7 @@ class _SQLite(Database):
 
     def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
-        return tuple(column[0] for column in cursor.description or ()), map(tuple, cursor)
+        return tuple(column[0] for column in cursor.description or ()), cursor
 
     def close(self) -> None:
         if self._connection:
@@ -494,6 +494,7 @@ def _keep_unreadable_times(connection: Any) -> None:
 def _pymysql_rows(result: Any) -> Iterator[tuple[Any, ...]]:
     """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1); JSON and zero dates are text."""
     flags = {(1, 1): lambda value: bool(value) if value in (0, 1) else value, (16, 1): lambda value: value == b"\x01"}
+    # by the types of MySQL's protocol: TIMESTAMP, DATE, DATETIME; JSON
     times = dict.fromkeys((7, 10, 12), lambda value: UnreadableTime(value) if isinstance(value, str) else value)
     by_code: dict[int, Callable[[Any], Any]] = {**times, 245: json.loads}
     cursor = result.cursor
@@ -605,11 +606,12 @@ class Ledger:
             marks = ",".join("?" * len(some))
             sql = f"SELECT key, digest, day FROM delivered WHERE key IN ({marks})"  # noqa: S608
             try:
-                rows = self._connection.execute(sql, some).fetchall()
+                for key, digest, day in self._connection.execute(sql, some):
+                    found[key] = digest
+                    if day <= self._today - _REFRESH_DAYS:
+                        self._old.append(key)
             except sqlite3.Error as error:
                 raise OSError(f"the ledger: {error}") from None
-            found.update((key, digest) for key, digest, _ in rows)
-            self._old += [key for key, _, day in rows if day <= self._today - _REFRESH_DAYS]
         return found
 
     def record(self, entries: Iterable[tuple[int, bytes]]) -> None:

@@ -118,11 +118,11 @@ def json_value(value: Any, zone: tzinfo) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _checked_text(value)
+        return _checked_text(str.__str__(value))  # no subclass: what came of a value is of JSON's own types alone
     if isinstance(value, int):
         if not -MOST <= value < MOST:
             raise InvalidValueError("int beyond 64 bits")
-        return value
+        return int(value)
     if isinstance(value, (float, Decimal)):
         number = float(value) if isinstance(value, float) or value.is_finite() else math.nan
         if not math.isfinite(number):
@@ -149,21 +149,19 @@ def _checked_text(text: str) -> str:
     return text
 
 
+def clean_field(name: str, value: Any, zone: tzinfo) -> Any:
+    """json_value() of a column. Raises InvalidValueError, naming the column."""
+    try:
+        return json_value(value, zone)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"column {name}: {error}") from None
+    except RecursionError:
+        raise InvalidValueError(f"column {name}: nested too deeply") from None
+
+
 def clean_fields(items: Iterable[tuple[str, Any]], zone: tzinfo) -> dict[str, Any]:
     """The dataFields of (column, value) pairs. Raises InvalidValueError, naming the column."""
-    fields = {}
-    for name, value in items:
-        kind = value.__class__
-        if value is None or (kind is str and value.isascii()) or (kind is int and -MOST <= value < MOST):
-            fields[name] = value  # most cells, without a call
-        else:
-            try:
-                fields[name] = json_value(value, zone)
-            except InvalidValueError as error:
-                raise InvalidValueError(f"column {name}: {error}") from None
-            except RecursionError:
-                raise InvalidValueError(f"column {name}: nested too deeply") from None
-    return fields
+    return {name: clean_field(name, value, zone) for name, value in items}
 
 
 def normalize_identifier(kind: str, value: Any) -> str:

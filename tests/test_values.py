@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import marshal
 import os
 import re
 import stat
@@ -82,6 +83,20 @@ def test_a_value_that_json_or_iterable_cannot_hold_is_an_error_naming_column_and
     with pytest.raises(InvalidValueError, match=f"^column plan: .*{re.escape(reason)}") as error:
         clean_fields([("page", "pricing"), ("plan", value)], BERLIN)
     assert error.value.result == (False, {"code": "InvalidValue", "msg": str(error.value)})
+
+
+def test_a_subclass_of_a_type_comes_to_the_type_itself() -> None:
+    class Text(str):
+        def __str__(self) -> str:
+            return "other"
+
+    class Number(int):
+        pass
+
+    values = json_value([Text("é"), {Text("a"): Number(7)}, True], UTC)
+    assert values == ["é", {"other": 7}, True]
+    assert [type(value) for value in (values[0], values[1]["other"])] == [str, int]
+    assert marshal.dumps(values, 2)  # which takes no subclasses, and is what the ledger's digests are made of
 
 
 def test_fields_keep_their_names_and_order() -> None:
