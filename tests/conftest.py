@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import responses
 
 from iterable_client import IterableClient
@@ -44,6 +45,15 @@ def server() -> Iterator[FakeIterable]:
     """The stand-in for Iterable, without latency, enforcing its limits."""
     with FakeIterable(api_key=KEY) as server:
         yield server
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """For requests to a stand-in whose API key is "key"."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Api-Key"] = "key"
+        yield session
 
 
 def outputs(directory: Path) -> list[str]:
