@@ -214,13 +214,13 @@ class Rows:
         return self._rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnreadableTime:
     """A cell with a time that Python cannot hold, as the database writes it: `infinity`, `0000-00-00`."""
 
     text: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
 
@@ -316,8 +316,9 @@ class _SQLite(Database):
             raise DatabaseError(
                 "DATABASE_URL names no SQLite file: write sqlite:///relative.db or sqlite:////path/to.db."
             )
-        path = Path(location[1:]).absolute()
+        path = Path(location[1:])
         try:
+            path = path.absolute()  # there may be no working directory any more
             path.stat()
             self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None)
             self._connection.execute("BEGIN")
@@ -336,7 +337,8 @@ class _SQLite(Database):
 
     def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
-        return tuple(column[0] for column in cursor.description or ()), cursor
+        # not the cursor itself: leaving rows early would close it, after its connection
+        return tuple(column[0] for column in cursor.description or ()), map(tuple, cursor)
 
     def close(self) -> None:
         if self._connection:
@@ -469,7 +471,7 @@ def _secrets(url: str) -> list[str]:
 
 
 def _keep_unreadable_times(connection: Any) -> None:
-    """Keep psycopg from ending a query at a time before year 1 or after 9999, or at infinity."""
+    """Keep psycopg from ending a query at a time before year 1 or after 9999, at infinity, or at 24:00."""
     adapt, error = importlib.import_module("psycopg.adapt"), importlib.import_module("psycopg").DataError
 
     def tolerant(loader: Any) -> Any:
@@ -486,7 +488,7 @@ def _keep_unreadable_times(connection: Any) -> None:
 
         return Tolerant
 
-    for name in ("date", "timestamp", "timestamptz"):
+    for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
         oid = connection.adapters.types[name].oid
         connection.adapters.register_loader(oid, tolerant(connection.adapters.get_loader(oid, adapt.Loader.format)))
 
@@ -573,7 +575,7 @@ class Ledger:
         Raises LedgerError where the file is damaged or not a ledger.
         """
         self._today = int(datetime.now(timezone.utc).timestamp()) // 86400 if today is None else today
-        self._writable = writable
+        self._project, self._writable = project, writable
         self._old: list[int] = []  # entries seen in this run whose day is to be rewritten
         advice = f"delete {path} (everything is sent once more then), or choose another output directory"
         try:
@@ -590,8 +592,7 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
             projects = {row[0] for row in self._connection.execute("SELECT project FROM projects")}
             self.is_new_project = bool(projects) and project not in projects
-            if writable:
-                self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?)", [project])
+            self._connection.execute("CREATE TEMP TABLE forgotten (key INTEGER PRIMARY KEY)")  # by a dry run
         except sqlite3.OperationalError as error:  # a full disk, say
             raise OSError(f"the ledger: {error}") from None
         except sqlite3.Error as error:
@@ -604,7 +605,7 @@ class Ledger:
         for start in range(0, len(wanted), 500):  # SQLite takes 999 parameters everywhere
             some = wanted[start : start + 500]
             marks = ",".join("?" * len(some))
-            sql = f"SELECT key, digest, day FROM delivered WHERE key IN ({marks})"  # noqa: S608
+            sql = f"SELECT key, digest, day FROM delivered WHERE key IN ({marks}) AND key NOT IN forgotten"  # noqa: S608
             try:
                 for key, digest, day in self._connection.execute(sql, some):
                     found[key] = digest
@@ -617,13 +618,15 @@ class Ledger:
     def record(self, entries: Iterable[tuple[int, bytes]]) -> None:
         """Remember that these were delivered, and how."""
         rows = sorted((key, digest, self._today) for key, digest in entries)
+        self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)] if rows else [])
         self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
         old, self._old = self._old, []
         self._write("UPDATE delivered SET day = ? WHERE key = ?", [(self._today, key) for key in old])
 
     def forget(self, keys: Iterable[int]) -> None:
-        """Forget these, before something else is sent in their place."""
-        self._write("DELETE FROM delivered WHERE key = ?", [(key,) for key in keys])
+        """Forget these, before something else is sent in their place; without `writable`, until the end."""
+        sql = "DELETE FROM delivered WHERE key = ?" if self._writable else "INSERT OR IGNORE INTO forgotten VALUES (?)"
+        self._change(sql, [(key,) for key in keys])
 
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
@@ -633,9 +636,12 @@ class Ledger:
 
     def _write(self, sql: str, rows: list[Any]) -> None:
         if rows and self._writable:
-            try:
-                self._connection.execute("BEGIN")
-                self._connection.executemany(sql, rows)
-                self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise OSError(f"the ledger: {error}") from None
+            self._change(sql, rows)
+
+    def _change(self, sql: str, rows: list[Any]) -> None:
+        try:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(sql, rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise OSError(f"the ledger: {error}") from None

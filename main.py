@@ -92,7 +92,8 @@ URL = (  # any path for SQLite; elsewhere no @ / # where a password could have l
 PRINTABLE = r"[!-~]+"  # it goes into a header
 HOST = r"(?!-)[A-Za-z\d-]{1,63}(\.(?!-)[A-Za-z\d-]{1,63})*"
 PORT = r"(:([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
-BASE_URL = rf"(https://{HOST}|http://(localhost|127(\.\d{{1,3}}){{3}}|\[::1\])){PORT}/?"  # no key over plain http
+LOOPBACK = r"(localhost|127(\.(1?\d?\d|2[0-4]\d|25[0-5])){3}|\[::1\])"
+BASE_URL = rf"(https://{HOST}|http://{LOOPBACK}){PORT}/?"  # no key over plain http
 EXPECTED = {  # what a text must be to become a value of some kind, or to match
     bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
     ZoneInfo: "a time zone, such as Europe/Berlin",
@@ -194,7 +195,8 @@ def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> 
 def read_env(args: argparse.Namespace) -> dict[str, str | None]:
     """The environment and, for what is unset or empty there, the env file. Raises RunError."""
     candidates = [Path(args.env_file)] if args.env_file else [Path(".env"), HERE / ".env"]
-    path = next((path for path in candidates if args.env_file or path.exists()), None)
+    exists = os.path.exists  # Path.exists() raises in a directory that may not be searched
+    path = next((path for path in candidates if args.env_file or exists(path)), None)
     texts: dict[str, str | None] = {}
     if path:
         try:
@@ -618,7 +620,8 @@ def progress_line(total: int, results: Results) -> Callable[[], None]:
             rate = done / (now - began)
             left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate else "waiting for Iterable"
             line = f"{done:,} of {total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
-            print(f"\r\033[K{line}", end="\r", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the terminal may be gone
+                print(f"\r\033[K{line}", end="\r", file=sys.stderr, flush=True)
 
     return show
 
@@ -749,8 +752,11 @@ class Run:
                 self._send(batches, planner.calls_per_row, results, changes)
             return self._finish(csv_file, results_file, results)
 
-    def _open_ledger(self, stack: ExitStack) -> Changes:
+    def _open_ledger(self, stack: ExitStack) -> Changes | None:
         settings = self.settings
+        if not settings.iterable_api_key:  # a dry run
+            self.warnings.append("Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown")
+            return None
         secret = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
         project = blake2b(secret.encode(), digest_size=16).digest()
         ledger = db.Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
@@ -792,6 +798,8 @@ class Run:
         self, batches: Iterator[list[Row]], calls_per_row: int, results: Results, changes: Changes | None
     ) -> None:
         settings = self.settings
+        if self.signals.received:  # and its exception was swallowed, as in a __del__
+            raise KeyboardInterrupt
         try:
             self.client = self.signals.client = api.IterableClient(
                 settings.iterable_api_key, settings.iterable_jwt_secret, settings.use_jwt_auth,
@@ -809,9 +817,12 @@ class Run:
         sender = Sender(self.client, self.is_bulk, workers, results, changes, show)
         try:
             sender.send(batches)
-        finally:
+        except BaseException:
             self.client.stop()  # what ends the sending early ends its threads, too
-            print("\r\033[K" if watched else "", end="", file=sys.stderr)
+            raise
+        if watched:
+            with suppress(OSError):
+                print("\r\033[K", end="", file=sys.stderr)
 
     def _outcome(self, results: Results) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
@@ -859,7 +870,7 @@ class Run:
         for warning in self.warnings:
             log.warning("%s", warning)
         if code or not self.args.quiet:
-            with suppress(BrokenPipeError):  # | head
+            with suppress(OSError):  # | head, or a full disk: what was done is done
                 print_summary(summary, results.skipped, paths, sys.stderr if self.args.quiet else sys.stdout)
         return code
 
@@ -933,7 +944,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = f"Output could not be written to {where}: {why}. {ADVICE_NO_OUTPUT}", 4
     message = "\n".join(map(shown, message.split("\n")))
     log.error("%s", message)
-    print(f"main.py: {message}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"main.py: {message}", file=sys.stderr)
     return code
 
 
