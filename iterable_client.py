@@ -25,14 +25,14 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import partial
 from hashlib import sha1
 from ipaddress import ip_address
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -220,6 +220,7 @@ def event(
 
 # --- Attempts: what came, whether to try again, how long to wait -----------------------------------------------------
 
+LAST_ANSWERS = 9.0  # seconds that single calls for a bulk one get after a stop: less than the caller waits for all
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0  # seconds; an answer that demands more ends the attempts of its call
 REFUSALS = frozenset({"BadApiKey", "Unauthorized", "BadAuthorizationHeader", "Forbidden", "InvalidJwtPayload"})
@@ -547,8 +548,13 @@ class IterableClient:
                 unclear.setdefault(_user_of(payload), []).append(payload)
         if unclear:
             log.info("%s: what became of %d users is asked singly", operation.name, len(unclear))
-        found = self._singles.map(partial(self.send, operation.single or operation), unclear.values())
-        answers = dict(zip(unclear, map(iter, found), strict=True))
+        single = operation.single or operation
+        futures = {user: self._singles.submit(self.send, single, items) for user, items in unclear.items()}
+        while wait(futures.values(), 0.5).not_done and not self.stopped:
+            pass
+        wait(futures.values(), LAST_ANSWERS)
+        doubt = repeat((False, IN_DOUBT))
+        answers = {user: iter(future.result()) if future.done() else doubt for user, future in futures.items()}
         settled = (result or next(answers[_user_of(item)]) for item, result in zip(payloads, results, strict=True))
         return [(False, IN_DOUBT) if result[1] is NOT_SENT else result for result in settled]
 
@@ -633,9 +639,10 @@ class IterableClient:
 
     def _read(self, response: requests.Response, bulk: bool) -> Answer:
         """The answer, whose body is Iterable's JSON, with a code, or, of a bulk request carried out, with counts."""
-        status, body = response.status_code, None
+        status = response.status_code
+        body: Any = None
         with contextlib.suppress(ValueError, RecursionError):
-            body = json.loads(response.content)
+            body = self._redact(json.loads(response.content, parse_constant=lambda name: None))  # JSON has no NaN
         if bulk and 200 <= status < 300:
             valid = isinstance(body, dict) and all(type(body.get(n)) is int for n in ("successCount", "failCount"))
         else:
@@ -645,7 +652,7 @@ class IterableClient:
             hint = "; redirects are not followed, check the base URL" if response.is_redirect else ""
             text = self._redact(response.content[:10_000].decode(errors="replace"))[:200]
             body = {"code": "InvalidResponse", "msg": f"HTTP {status} without Iterable's JSON{hint}: {text!r}"}
-        return Answer(status, self._redact(body), wait, should_retry(status, valid))
+        return Answer(status, body, wait, should_retry(status, valid))
 
     def _note(self, answer: Answer, is_last: bool) -> None:
         code = answer.body.get("code", "Success")  # a bulk operation that was carried out has none
@@ -745,11 +752,12 @@ class CsvFile(OutputFile):
 
 
 def _csv_cell(cell: Any) -> Any:
-    if isinstance(cell, str):
-        return ("'" + cell if cell[:1] in RISKY_STARTS else cell).replace("\0", "\\x00")
+    if cell is None or isinstance(cell, (int, float, Decimal)):
+        return cell
     if isinstance(cell, bytes):
         return "\\x" + cell.hex()  # as PostgreSQL shows them
-    return json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (dict, list)) else cell
+    text = json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (dict, list)) else str(cell)
+    return ("'" + text if text[:1] in RISKY_STARTS else text).replace("\0", "\\x00")
 
 
 def export_results_to_csv(user_records: Sequence[Mapping[str, Any]], filename: str | None = None) -> str:

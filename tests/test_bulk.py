@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from iterable_client import (
     BULK_BYTES,
     EVENTS_TRACK,
     EVENTS_TRACK_BULK,
+    IN_DOUBT,
     NOT_SENT,
     USERS_BULK_UPDATE,
     USERS_UPDATE,
@@ -252,3 +254,21 @@ def test_an_item_of_a_bulk_request_that_went_out_is_in_doubt_and_not_unsent(
     monkeypatch.setattr(client, "_read", read_and_stop)
     ((ok, answer),) = client.send(USERS_BULK_UPDATE, [user_update("email", A, {"n": "1"})])
     assert (ok, answer["code"], answer is NOT_SENT) == (False, "Interrupted", False)
+
+
+def test_a_stop_leaves_in_doubt_what_is_not_answered_and_keeps_the_other_answers(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iterable_client.LAST_ANSWERS", 0.5)
+    server.add_fault("status", status=400, code="BadParams", path="users/bulkUpdate")
+    hang = server.add_fault("hang", path="users/update", user="u7@example.com")
+    client = connect(server)
+    payloads = [user_update("email", f"u{n}@example.com", {"n": n}) for n in range(20)]
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(client.send, USERS_BULK_UPDATE, payloads)
+        while not hang.hits or len(server.users) < 19:
+            assert not sending.done()
+        client.stop()
+        results = sending.result(timeout=10)
+    assert results.pop(7) == (False, IN_DOUBT)
+    assert codes(results) == ["Success"] * 19

@@ -139,6 +139,14 @@ def test_what_comes_back_decides_whether_a_call_is_repeated_and_is_never_raised(
     assert (len(http.calls), len(time.waits)) == (attempts, attempts - 1)  # nobody waits after the last
 
 
+@pytest.mark.parametrize("params", ["NaN", "[-Infinity]", *("[" * deep + "]" * deep for deep in range(100, 1500, 200))])
+def test_an_answer_that_could_not_be_written_down_does_not_come_out(connect: Connect, http: Mock, params: str) -> None:
+    http.add("POST", UPDATE, body=f'{{"code": "Success", "msg": "", "params": {params}}}')
+    _, answer = connect().update_user(ADA, {})
+    assert answer["code"] in ("Success", "InvalidResponse")
+    assert json.dumps(answer, allow_nan=False)
+
+
 @pytest.mark.parametrize(("status", "valid", "error", "again"), [
     (200, True, None, False), (200, False, None, True), (302, False, None, False), (400, False, None, False),
     (429, True, None, True), (0, True, exceptions.ConnectTimeout(), True), (0, True, exceptions.SSLError(), False),

@@ -334,3 +334,13 @@ def test_a_time_is_read_from_what_databases_return(value: object, expected: str)
 def test_what_is_no_time_is_refused_with_what_to_write(value: Any) -> None:
     with pytest.raises(ValueError, match="is no time: write YYYY-MM-DD HH:MM:SS"):
         parse_time(value, BERLIN)
+
+
+def test_a_working_directory_that_was_removed_is_an_error_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DatabaseError, match=r"app\.db cannot be opened: No such file"):
+        connect("sqlite:///app.db", UTC)

@@ -477,9 +477,26 @@ def test_a_dry_run_counts_what_would_fail(project: Project) -> None:
     assert done.results["records"][0]["events_track"]["request"]["eventName"] == "e"
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
 def test_a_terminal_that_is_gone_harms_nothing(project: Project, server: FakeIterable, closed: str) -> None:
     command, env = project.command("--as-of", AS_OF)
     shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command]
-    code = subprocess.run(shell, env=env, cwd=project.directory, check=False).returncode
-    assert (code, len(server.events), len(outputs(project.output))) == (0, 5, 2)
+    env["PYTHONUNBUFFERED"] = "1"  # an error comes with the first write, not with the last
+    assert subprocess.run(shell, env=env, cwd=project.directory, check=False).returncode == 0
+    assert (len(server.events), len(outputs(project.output))) == (5, 2)
+    assert subprocess.run([*shell, "--query", "none"], env=env, cwd=project.directory, check=False).returncode == 2
+
+
+def test_a_terminal_that_goes_away_while_sending_harms_nothing(make_project: MakeProject) -> None:
+    master, slave = pty.openpty()
+    with FakeIterable(api_key="test-api-key", latency=0.3) as server:
+        project = make_project(server)
+        project.add_customers(40)
+        command, env = project.command("--as-of", AS_OF, WORKERS="4")
+        with subprocess.Popen(command, env=env, cwd=project.directory, stdout=slave, stderr=slave) as process:
+            os.close(slave)
+            seen = b""
+            while b"of 45 rows" not in seen:
+                seen += os.read(master, 4096)
+            os.close(master)
+    assert (process.returncode, len(server.events), len(outputs(project.output))) == (0, 45, 2)

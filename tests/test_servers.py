@@ -105,6 +105,7 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
         ("ARRAY[1, 2]", [1, 2]),
         ("TIMESTAMP 'infinity'", UnreadableTime("infinity")),
         ("DATE '-infinity'", UnreadableTime("-infinity")),
+        ("TIME '24:00'", UnreadableTime("24:00:00")),
         ("TIMESTAMPTZ '10000-01-01 00:00:00Z'", UnreadableTime("10000-01-01 01:00:00+01")),
         ("TIMESTAMP '0044-03-15 12:00:00 BC'", UnreadableTime("0044-03-15 12:00:00 BC")),
     ],

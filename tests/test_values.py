@@ -261,7 +261,7 @@ def names(directory: Path) -> list[str]:
     ("\n=1", "\n=1"),
     (-1, "-1"), (-1.5, "-1.5"), (Decimal("-1.50"), "-1.50"), (2**70, str(2**70)), (1e-7, "1e-07"),
     ({"a": ["é", None]}, '{"a": ["é", null]}'), ([-1], "[-1]"), ([], "[]"), (b"\x00\xff", "\\x00ff"), (b"", "\\x"),
-    (UnreadableTime("infinity"), "infinity"),
+    (UnreadableTime("infinity"), "infinity"), (UnreadableTime("-infinity"), "'-infinity"), (time(8, 45), "08:45:00"),
     ("broken \udcff", "broken \\udcff"), ({"a": "\ud800"}, '{"a": "\\ud800"}'),
     ([Decimal("1.50")], '["1.50"]'), ([date(2026, 1, 13)], '["2026-01-13"]'),
     ({"id": SOME_UUID}, f'{{"id": "{SOME_UUID}"}}'),
