@@ -92,7 +92,7 @@ URL = (  # any path for SQLite; elsewhere no @ / # where a password could have l
 PRINTABLE = r"[!-~]+"  # it goes into a header
 HOST = r"(?!-)[A-Za-z\d-]{1,63}(\.(?!-)[A-Za-z\d-]{1,63})*"
 PORT = r"(:([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
-LOOPBACK = r"(localhost|127(\.(1?\d?\d|2[0-4]\d|25[0-5])){3}|\[::1\])"
+LOOPBACK = r"(localhost|127(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}|\[::1\])"
 BASE_URL = rf"(https://{HOST}|http://{LOOPBACK}){PORT}/?"  # no key over plain http
 EXPECTED = {  # what a text must be to become a value of some kind, or to match
     bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
@@ -305,21 +305,19 @@ class Planner:
             shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
             failed = error.result
             return Row(number, shown, None, [failed if self._has_update else None, failed if self._event else None])
-        update: Call = None
-        event: Call = None
-        event_id = None
-        if self._has_update:
-            try:
-                update = api.user_update(self.kind, user, self._fields(self._user_fields, cells))
-            except api.InvalidValueError as error:
-                update = error.result
-        if self._event:
-            try:
-                event = self._plan_event(self._event, user, cells)
-                event_id = event["id"]
-            except api.InvalidValueError as error:
-                event = error.result
-        return Row(number, user, event_id, [update, event])
+        update = self._attempt(self._plan_update, user, cells)
+        event = self._attempt(self._plan_event, user, cells)
+        return Row(number, user, event["id"] if isinstance(event, dict) else None, [update, event])
+
+    @staticmethod
+    def _attempt(plan: Callable[[str, Sequence[Any]], Call], user: str, cells: Sequence[Any]) -> Call:
+        try:
+            return plan(user, cells)
+        except api.InvalidValueError as error:
+            return error.result
+
+    def _plan_update(self, user: str, cells: Sequence[Any]) -> Record | None:
+        return api.user_update(self.kind, user, self._fields(self._user_fields, cells)) if self._has_update else None
 
     def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
         data = {}
@@ -329,7 +327,9 @@ class Planner:
             data[name] = value if is_plain else api.clean_field(name, value, self._zone)
         return data
 
-    def _plan_event(self, name: str, user: str, cells: Sequence[Any]) -> Record:
+    def _plan_event(self, user: str, cells: Sequence[Any]) -> Record | None:
+        if self._event is None:
+            return None
         event_fields, time_text, created = self._fields(self._event_fields, cells), "", None
         if self._time >= 0:
             try:
@@ -346,15 +346,14 @@ class Planner:
             own.append(value if is_plain else api.clean_field(column, value, self._zone))
         if self._event_id and own.count(None) == len(own):
             raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
-        id_ = api.make_event_id([user, name, *(own or [created, event_fields])])
-        return api.event(self.kind, user, name, event_fields, created, id_)
+        id_ = api.make_event_id([user, self._event, *(own or [created, event_fields])])
+        return api.event(self.kind, user, self._event, event_fields, created, id_)
 
 
 SKIPPED: api.Result = (True, {"code": "Unchanged"})
 ALL_DELIVERED, ALL_SKIPPED = (api.BULK_SUCCESS, api.BULK_SUCCESS), (SKIPPED, SKIPPED)
 JSON_OF = {True: "true", False: "false", None: "null"}
 _json = json.JSONEncoder(ensure_ascii=False).encode
-_quoted = json.encoder.encode_basestring
 _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 
 
@@ -455,7 +454,7 @@ class Results:
                 if success is None:
                     continue  # not_sent, like the rows that were never tried
             lines.append(
-                f'{{"row": {row.number}, "{self._kind}": {_text(row.user)}, "event_id": {_text(row.event_id)}, '
+                f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
                 f'"timestamp": "{now}", "users_update": {_call_json(update)}, "events_track": {_call_json(event)}, '
                 f'"overall_success": {JSON_OF[success]}}}'
             )
@@ -486,10 +485,6 @@ class Results:
         self._lines.seek(0)
         shutil.copyfileobj(self._lines, file, 1 << 20)
         file.write("\n]}\n")
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else _quoted(value)
 
 
 def _call_json(call: Call) -> str:
