@@ -616,7 +616,9 @@ class Ledger:
         return found
 
     def record(self, entries: Iterable[tuple[int, bytes]]) -> None:
-        """Remember that these were delivered, and how."""
+        """Remember that these were delivered, and how; without `writable`, nothing."""
+        if not self._writable:
+            return
         rows = sorted((key, digest, self._today) for key, digest in entries)
         self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)] if rows else [])
         self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
@@ -626,19 +628,18 @@ class Ledger:
     def forget(self, keys: Iterable[int]) -> None:
         """Forget these, before something else is sent in their place; without `writable`, until the end."""
         sql = "DELETE FROM delivered WHERE key = ?" if self._writable else "INSERT OR IGNORE INTO forgotten VALUES (?)"
-        self._change(sql, [(key,) for key in keys])
+        self._write(sql, [(key,) for key in keys])
 
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
-        self.record([])
-        self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
+        if self._writable:
+            self.record([])
+            self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
         self._connection.close()
 
     def _write(self, sql: str, rows: list[Any]) -> None:
-        if rows and self._writable:
-            self._change(sql, rows)
-
-    def _change(self, sql: str, rows: list[Any]) -> None:
+        if not rows:
+            return
         try:
             self._connection.execute("BEGIN")
             self._connection.executemany(sql, rows)

@@ -642,12 +642,12 @@ class IterableClient:
             valid = isinstance(body, dict) and all(type(body.get(n)) is int for n in ("successCount", "failCount"))
         else:
             valid = isinstance(body, dict) and isinstance(body.get("code"), str)
-        wait = demanded_wait(status, response.headers, body, time.time())
+        demanded = demanded_wait(status, response.headers, body, time.time())
         if not valid:
             hint = "; redirects are not followed, check the base URL" if response.is_redirect else ""
             text = self._redact(response.content[:10_000].decode(errors="replace"))[:200]
             body = {"code": "InvalidResponse", "msg": f"HTTP {status} without Iterable's JSON{hint}: {text!r}"}
-        return Answer(status, body, wait, should_retry(status, valid))
+        return Answer(status, body, demanded, should_retry(status, valid))
 
     def _note(self, answer: Answer, is_last: bool) -> None:
         code = answer.body.get("code", "Success")  # a bulk operation that was carried out has none

@@ -403,14 +403,17 @@ class Changes:
         accepted: dict[int, bytes] = {}
         for row, calls in zip(rows, outcomes, strict=True):
             for mark, call in zip(row.marks, calls, strict=True):
-                if mark:
-                    self._in_flight[mark[0]] -= 1
-                    if not self._in_flight[mark[0]]:
-                        del self._in_flight[mark[0]]
-                    accepted.pop(mark[0], None)
-                    if isinstance(call, tuple) and call[0]:
-                        accepted[mark[0]] = mark[1]
-        self._ledger.record((key, digest) for key, digest in accepted.items() if not self._in_flight[key])
+                if not mark:
+                    continue
+                key, digest = mark
+                self._in_flight[key] -= 1
+                if not self._in_flight[key]:
+                    del self._in_flight[key]
+                if isinstance(call, tuple) and call[0]:
+                    accepted[key] = digest
+                else:
+                    accepted.pop(key, None)
+        self._ledger.record((key, digest) for key, digest in accepted.items() if key not in self._in_flight)
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
@@ -445,14 +448,13 @@ class Results:
             elif calls == ALL_SKIPPED:
                 self.counts["unchanged"] += 1
                 self.skipped += 2
-            elif update.__class__ is dict or event.__class__ is dict:
-                success = None
-                failures = [call for call in calls if isinstance(call, tuple) and not call[0]]
-                self.failure_reasons.update(answer["code"] for _, answer in failures)
             else:
-                success = self._count([call for call in calls if isinstance(call, tuple)])
-                if success is None:
+                made = [call for call in calls if isinstance(call, tuple)]
+                is_dry = update.__class__ is dict or event.__class__ is dict
+                success = None if is_dry else self._count(made)
+                if success is None and not is_dry:
                     continue  # not_sent, like the rows that were never tried
+                self.failure_reasons.update(answer["code"] for ok, answer in made if not ok)
             lines.append(
                 f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
                 f'"timestamp": "{now}", "users_update": {_call_json(update)}, "events_track": {_call_json(event)}, '
@@ -470,7 +472,6 @@ class Results:
         success = delivered == len(results)
         self.skipped += skipped
         self.counts["unchanged" if skipped == len(results) else OUTCOMES[success, delivered > 0]] += 1
-        self.failure_reasons.update(answer["code"] for ok, answer in results if not ok)
         return success
 
     @property
@@ -611,7 +612,7 @@ def progress_line(total: int, results: Results) -> Callable[[], None]:
         nonlocal shown
         if (now := time.monotonic()) - shown >= 0.5:
             shown = now
-            done, failed = sum(results.counts.values()), sum(results.failure_reasons.values())
+            done, failed = results.recorded, sum(results.failure_reasons.values())
             rate = done / (now - began)
             left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate else "waiting for Iterable"
             line = f"{done:,} of {total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
