@@ -11,14 +11,16 @@ SQLite needs the standard library alone. Every other database goes through SQLAl
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import itertools
 import json
+import marshal
 import re
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
@@ -79,9 +81,6 @@ _COMMENT_LINE = re.compile(r"\s*(--|$)")
 _KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
 
 
-_MOST_BYTES = 1_000_000  # of a queries file
-
-
 def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
     """Read the queries of a file, by name and in its order.
 
@@ -110,9 +109,6 @@ def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
 def _read(path: Path) -> str:
     """The file's text, without a byte order mark and with \\n for line endings."""
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise QueryFileError(f"The queries file {path} has {size:,} bytes: this is no file that a person wrote.")
         data = path.read_bytes()
     except OSError as error:
         raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
@@ -554,6 +550,7 @@ def parse_time(value: object, zone: tzinfo) -> datetime:
 
 # The ledger
 
+Mark = tuple[int, bytes]  # the key of a call in the ledger, and the digest of its payload
 _LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
 _REFRESH_DAYS = 7  # an entry's day is rewritten when it is so old: once a week, not every night
 _FORGET_DAYS = 90  # without being seen; the entry's day may be _REFRESH_DAYS older than the last sight of it
@@ -563,86 +560,110 @@ class LedgerError(Exception):
     """The ledger cannot be used. The text is for a person."""
 
 
-class Ledger:
-    """What was delivered before: a digest by key, in a small SQLite file. It knows nothing of what these stand for.
+@contextmanager
+def _ledger_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:  # a full disk, say
+        raise OSError(f"the ledger: {error}") from None
 
-    Every change is committed at once, and survives the end of the process at any moment.
+
+class Ledger:
+    """Which calls were delivered before, and with what payload: digests in a small SQLite file, no names, no payloads.
+
+    A call is marked, begins, and ends. Every change is committed at once, and survives the end of the process at any
+    moment. Methods raise OSError where the file cannot be read or written.
     """
 
-    def __init__(self, path: Path, project: bytes, writable: bool = True, today: int | None = None) -> None:
-        """Open or create it. `project` fingerprints what the keys belong to; `today` is in days since 1970.
+    def __init__(self, path: Path, secret: str, writable: bool = True, today: int | None = None) -> None:
+        """Open or create it; what is not `writable` stays as it is on disk.
 
-        Raises LedgerError where the file is damaged or not a ledger.
+        `secret` is whose calls these are: without it, nobody can tell from the file whom they are about. `today` is in
+        days since 1970. Raises LedgerError where the file is damaged or not a ledger.
         """
         self._today = int(datetime.now(timezone.utc).timestamp()) // 86400 if today is None else today
-        self._project, self._writable = project, writable
-        self._old: list[int] = []  # entries seen in this run whose day is to be rewritten
+        self._project = hashlib.blake2b(secret.encode(), digest_size=16).digest()
+        self._hash = hashlib.blake2b(key=hashlib.blake2b(secret.encode()).digest(), digest_size=16)
+        self._writable = writable
+        self._in_flight: Counter[int] = Counter()  # calls by key that began and did not end
         advice = f"delete {path} (everything is sent once more then), or choose another output directory"
         try:
-            self._connection = sqlite3.connect(path if writable or path.exists() else ":memory:", isolation_level=None)
-            if not self._connection.execute("PRAGMA schema_version").fetchone()[0]:  # new, or killed before it was more
-                self._connection.executescript(f"""
+            self._connection = connection = sqlite3.connect(path if writable or path.exists() else ":memory:")
+            if not connection.execute("PRAGMA schema_version").fetchone()[0]:  # new, or killed before it was more
+                connection.executescript(f"""
                     PRAGMA journal_mode = WAL; BEGIN; PRAGMA application_id = {_LEDGER_ID};
                     CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
                     CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID; COMMIT""")
-            if self._connection.execute("PRAGMA application_id").fetchone()[0] != _LEDGER_ID:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _LEDGER_ID:
                 raise LedgerError(f"{path} is not a ledger of this program: {advice}")
-            if (health := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            if (health := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(health.splitlines()[-1])
-            self._connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
-            projects = {row[0] for row in self._connection.execute("SELECT project FROM projects")}
-            self.is_new_project = bool(projects) and project not in projects
-            self._connection.execute("CREATE TEMP TABLE forgotten (key INTEGER PRIMARY KEY)")  # by a dry run
-        except sqlite3.OperationalError as error:  # a full disk, say
+            connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
+            projects = {row[0] for row in connection.execute("SELECT project FROM projects")}
+            self.is_new_project = bool(projects) and self._project not in projects
+            connection.execute("CREATE TEMP TABLE forgotten (key INTEGER PRIMARY KEY)")  # where it is not writable
+        except sqlite3.OperationalError as error:
             raise OSError(f"the ledger: {error}") from None
         except sqlite3.Error as error:
             raise LedgerError(f"The ledger {path} cannot be used ({error}): {advice}") from None
 
-    def known(self, keys: Iterable[int]) -> dict[int, bytes]:
-        """The digests of those keys that were delivered before."""
-        found: dict[int, bytes] = {}
-        wanted = sorted(keys)
-        for start in range(0, len(wanted), 500):  # SQLite takes 999 parameters everywhere
-            some = wanted[start : start + 500]
-            marks = ",".join("?" * len(some))
-            sql = f"SELECT key, digest, day FROM delivered WHERE key IN ({marks}) AND key NOT IN forgotten"  # noqa: S608
-            try:
-                for key, digest, day in self._connection.execute(sql, some):
-                    found[key] = digest
-                    if day <= self._today - _REFRESH_DAYS:
-                        self._old.append(key)
-            except sqlite3.Error as error:
-                raise OSError(f"the ledger: {error}") from None
-        return found
+    def mark(self, name: str, payload: Any) -> Mark:
+        """The mark of a call; `name` tells what it is about from all else in the ledger."""
+        state = self._hash.copy()
+        state.update(name.encode())
+        key = int.from_bytes(state.digest()[:8], "big", signed=True)  # two names of one key are only sent every time
+        state.update(marshal.dumps(payload, 2))  # exact, four times as fast as JSON, and the same since Python 2.5
+        return key, state.digest()
 
-    def record(self, entries: Iterable[tuple[int, bytes]]) -> None:
-        """Remember that these were delivered, and how; without `writable`, nothing."""
-        if not self._writable:
-            return
-        rows = sorted((key, digest, self._today) for key, digest in entries)
-        self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)] if rows else [])
-        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
-        old, self._old = self._old, []
-        self._write("UPDATE delivered SET day = ? WHERE key = ?", [(self._today, key) for key in old])
+    @_ledger_errors()
+    def begin(self, marks: Sequence[Mark]) -> list[bool]:
+        """Whether each of these calls was delivered before with the same payload; the others are in flight from now on.
 
-    def forget(self, keys: Iterable[int]) -> None:
-        """Forget these, before something else is sent in their place; without `writable`, until the end."""
-        sql = "DELETE FROM delivered WHERE key = ?" if self._writable else "INSERT OR IGNORE INTO forgotten VALUES (?)"
-        self._write(sql, [(key,) for key in keys])
+        One whose like is in flight, be it with the same payload, is not known to be delivered: who can tell how that
+        one ends. What is known of others is forgotten: a call may arrive and its answer be lost.
+        """
+        sql = """SELECT delivered.key, digest, day FROM json_each(?) CROSS JOIN delivered ON delivered.key = value
+                 WHERE delivered.key NOT IN forgotten"""
+        found = self._connection.execute(sql, [json.dumps([key for key, _ in marks])]).fetchall()
+        known = {key: digest for key, digest, _ in found}
+        delivered = []
+        for key, digest in marks:
+            delivered.append(known.get(key) == digest and key not in self._in_flight)
+            if not delivered[-1]:
+                self._in_flight[key] += 1
+        outdated = [(key,) for key in known.keys() & self._in_flight.keys()]
+        if self._writable:
+            self._write("DELETE FROM delivered WHERE key = ?", outdated)
+            old = [(self._today, key) for key, _, day in found if day <= self._today - _REFRESH_DAYS]
+            self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
+        else:
+            self._write("INSERT OR IGNORE INTO forgotten VALUES (?)", outdated)
+        return delivered
 
+    @_ledger_errors()
+    def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
+        """Record which of these calls were accepted, unless a later one of the same name is in flight."""
+        accepted: dict[int, bytes] = {}
+        for (key, digest), is_accepted in calls:
+            self._in_flight[key] -= 1
+            if not self._in_flight[key]:
+                del self._in_flight[key]
+            if is_accepted:
+                accepted[key] = digest
+            else:
+                accepted.pop(key, None)
+        rows = sorted((key, digest, self._today) for key, digest in accepted.items() if key not in self._in_flight)
+        if self._writable and rows:
+            self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
+            self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
+
+    @_ledger_errors()
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
         if self._writable:
-            self.record([])
             self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
         self._connection.close()
 
     def _write(self, sql: str, rows: list[Any]) -> None:
-        if not rows:
-            return
-        try:
-            self._connection.execute("BEGIN")
+        with self._connection:  # a transaction
             self._connection.executemany(sql, rows)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise OSError(f"the ledger: {error}") from None

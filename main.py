@@ -39,7 +39,6 @@ import gc
 import io
 import json
 import logging
-import marshal
 import math
 import os
 import pickle
@@ -49,13 +48,12 @@ import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from hashlib import blake2b
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -72,7 +70,6 @@ log = logging.getLogger("main")
 
 Record = dict[str, Any]
 Call = Record | api.Result | None
-Mark = tuple[int, bytes]  # the key of a call in the ledger, and the digest of its payload
 
 
 class RunError(Exception):
@@ -194,9 +191,8 @@ def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> 
 
 def read_env(args: argparse.Namespace) -> dict[str, str | None]:
     """The environment and, for what is unset or empty there, the env file. Raises RunError."""
-    candidates = [Path(args.env_file)] if args.env_file else [Path(".env"), HERE / ".env"]
-    exists = os.path.exists  # Path.exists() raises in a directory that may not be searched
-    path = next((path for path in candidates if args.env_file or exists(path)), None)
+    # not Path.exists(), which raises in a directory that may not be searched
+    path = args.env_file or next((path for path in (".env", HERE / ".env") if os.access(path, os.F_OK)), None)
     texts: dict[str, str | None] = {}
     if path:
         try:
@@ -272,7 +268,7 @@ class Row:
     user: str | None  # as it stands in the results
     event_id: str | None
     calls: list[Call]
-    marks: list[Mark | None] = field(default_factory=list)  # of the calls that are to be sent, for the ledger
+    marks: list[db.Mark | None] = field(default_factory=list)  # of the calls that are to be sent, for the ledger
 
 
 class Planner:
@@ -280,11 +276,11 @@ class Planner:
 
     def __init__(self, query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> None:
         """Raises QueryFileError where a key names a column that the query does not return."""
-        self._zone = zone
+        self.query, self._zone = query, zone
         self.kind = "email" if "email" in query.keys else "userId"
-        self._event = query.keys.get("event")
-        self._has_update = "user fields" in query.keys
-        self.calls_per_row = self._has_update + (self._event is not None)
+        self._event = query.keys.get("event", "")
+        self._plans = [self._update if "user fields" in query.keys else None, self._track if self._event else None]
+        self.calls_per_row = 2 - self._plans.count(None)
         places: dict[str, list[tuple[str, int]]] = {key: [] for key in KEYS if key != "event"}
         for key, named in places.items():
             for name in columns_of(query, key):
@@ -303,21 +299,15 @@ class Planner:
             user = api.normalize_identifier(self.kind, value)
         except api.InvalidValueError as error:
             shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
-            failed = error.result
-            return Row(number, shown, None, [failed if self._has_update else None, failed if self._event else None])
-        update = self._attempt(self._plan_update, user, cells)
-        event = self._attempt(self._plan_event, user, cells)
-        return Row(number, user, event["id"] if isinstance(event, dict) else None, [update, event])
-
-    @staticmethod
-    def _attempt(plan: Callable[[str, Sequence[Any]], Call], user: str, cells: Sequence[Any]) -> Call:
-        try:
-            return plan(user, cells)
-        except api.InvalidValueError as error:
-            return error.result
-
-    def _plan_update(self, user: str, cells: Sequence[Any]) -> Record | None:
-        return api.user_update(self.kind, user, self._fields(self._user_fields, cells)) if self._has_update else None
+            return Row(number, shown, None, [plan and error.result for plan in self._plans])
+        calls: list[Call] = []
+        for plan in self._plans:
+            try:
+                calls.append(plan and plan(user, cells))
+            except api.InvalidValueError as error:  # noqa: PERF203 - each fails by itself
+                calls.append(error.result)
+        event = calls[1]
+        return Row(number, user, event["id"] if isinstance(event, dict) else None, calls)
 
     def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
         data = {}
@@ -327,9 +317,10 @@ class Planner:
             data[name] = value if is_plain else api.clean_field(name, value, self._zone)
         return data
 
-    def _plan_event(self, user: str, cells: Sequence[Any]) -> Record | None:
-        if self._event is None:
-            return None
+    def _update(self, user: str, cells: Sequence[Any]) -> Record:
+        return api.user_update(self.kind, user, self._fields(self._user_fields, cells))
+
+    def _track(self, user: str, cells: Sequence[Any]) -> Record:
         event_fields, time_text, created = self._fields(self._event_fields, cells), "", None
         if self._time >= 0:
             try:
@@ -351,110 +342,64 @@ class Planner:
 
 
 SKIPPED: api.Result = (True, {"code": "Unchanged"})
-ALL_DELIVERED, ALL_SKIPPED = (api.BULK_SUCCESS, api.BULK_SUCCESS), (SKIPPED, SKIPPED)
 JSON_OF = {True: "true", False: "false", None: "null"}
 _json = json.JSONEncoder(ensure_ascii=False).encode
 _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 
 
-class Changes:
-    """Keeps back the calls that Iterable accepted before with the same payload (--only-changes)."""
-
-    def __init__(self, ledger: db.Ledger, secret: str, query: str) -> None:
-        """`secret` keys the digests: without it nobody can tell from the ledger whom they are about."""
-        self._ledger, self._query = ledger, query
-        self._hash = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
-        self._in_flight: Counter[int] = Counter()
-
-    def _mark(self, name: str, call: Call) -> Mark | None:
-        """The mark of a payload; `name` tells what it is about from all else in the ledger."""
-        if call.__class__ is not dict:
-            return None
-        state = self._hash.copy()
-        state.update(name.encode())
-        key = int.from_bytes(state.digest()[:8], "big", signed=True)  # two names of one key are only sent every time
-        state.update(marshal.dumps(call, 2))  # exact, four times as fast as JSON, and the same since Python 2.5
-        return key, state.digest()
-
-    def keep_back(self, rows: Sequence[Row]) -> None:
-        """Marks the calls of rows, and replaces those that are known by SKIPPED.
-
-        A call whose like is on its way, be it with the same payload, is sent: what becomes of that one is not known.
-        """
-        for row in rows:
-            update, event = row.calls
-            row.marks = [self._mark(f"{self._query} {row.user}", update), self._mark(f"{row.event_id}", event)]
-        known = self._ledger.known([mark[0] for row in rows for mark in row.marks if mark])
-        outdated = set()
-        for row in rows:
-            for place, mark in enumerate(row.marks):
-                if not mark:
-                    continue
-                key, digest = mark
-                if known.get(key) == digest and key not in self._in_flight:
-                    row.calls[place], row.marks[place] = SKIPPED, None
-                else:
-                    self._in_flight[key] += 1
-                    outdated.add(key)
-        self._ledger.forget(outdated & known.keys())  # before they are sent: an interrupted call may have arrived
-
-    def settle(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, ...]]) -> None:
-        """Records what was accepted, unless a later call of the same user or event is on its way."""
-        accepted: dict[int, bytes] = {}
-        for row, calls in zip(rows, outcomes, strict=True):
-            for mark, call in zip(row.marks, calls, strict=True):
-                if not mark:
-                    continue
-                key, digest = mark
-                self._in_flight[key] -= 1
-                if not self._in_flight[key]:
-                    del self._in_flight[key]
-                if isinstance(call, tuple) and call[0]:
-                    accepted[key] = digest
-                else:
-                    accepted.pop(key, None)
-        self._ledger.record((key, digest) for key, digest in accepted.items() if key not in self._in_flight)
+def keep_back(ledger: db.Ledger, query: str, rows: Sequence[Row]) -> None:
+    """Replaces the calls that Iterable accepted before, with the same payload, by SKIPPED; marks the others."""
+    for row in rows:
+        names = f"{query} {row.user}", f"{row.event_id}"
+        row.marks = [ledger.mark(*of) if of[1].__class__ is dict else None for of in zip(names, row.calls, strict=True)]
+    delivered = iter(ledger.begin([mark for row in rows for mark in row.marks if mark]))
+    for row in rows:
+        for place, mark in enumerate(row.marks):
+            if mark and next(delivered):
+                row.calls[place], row.marks[place] = SKIPPED, None
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
 
-OUTCOMES = {  # by whether all of a row's calls succeeded, and whether any
-    (True, True): "successful", (False, True): "partial_failures", (False, False): "total_failures",
-}  # fmt: skip
-
-
 class Results:
     """What became of every row: counts, and a line of JSON a row in an anonymous file until the summary is known."""
 
-    def __init__(self, directory: Path, kind: str) -> None:
+    def __init__(self, directory: Path, kind: str, ledger: db.Ledger | None) -> None:
+        """`kind` is what identifies users; the ledger learns which calls were accepted."""
         self.counts = Counter(successful=0, partial_failures=0, total_failures=0, unchanged=0)
         self.failure_reasons: Counter[str] = Counter()
         self.skipped = 0  # calls
-        self._kind = kind
+        self._kind, self._ledger = kind, ledger
         self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
             "w+", encoding="utf-8", errors="backslashreplace", dir=directory  # \\udc.. is what JSON writes, too
         )
         self._separator = "\n"
 
-    def add(self, rows: Sequence[Row], outcomes: Iterable[tuple[Call, ...]]) -> None:
+    def add(self, rows: Sequence[Row], outcomes: Sequence[Sequence[Call]]) -> None:
         """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
+        if self._ledger:
+            self._ledger.end([
+                (mark, isinstance(call, tuple) and call[0])
+                for row, calls in zip(rows, outcomes, strict=True)
+                for mark, call in zip(row.marks, calls, strict=True) if mark
+            ])  # fmt: skip
         now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
-        for row, calls in zip(rows, outcomes, strict=True):
-            update, event = calls
+        for row, (update, event) in zip(rows, outcomes, strict=True):
             success: bool | None = True
-            if calls == ALL_DELIVERED:  # a million times in a large run
+            if update is api.BULK_SUCCESS and event is api.BULK_SUCCESS:  # a million times in a large run
                 self.counts["successful"] += 1
-            elif calls == ALL_SKIPPED:
+            elif update is SKIPPED and event is SKIPPED:  # and every night
                 self.counts["unchanged"] += 1
                 self.skipped += 2
             else:
-                made = [call for call in calls if isinstance(call, tuple)]
-                is_dry = update.__class__ is dict or event.__class__ is dict
-                success = None if is_dry else self._count(made)
-                if success is None and not is_dry:
+                results = [call for call in (update, event) if isinstance(call, tuple)]
+                failures = [answer for ok, answer in results if not ok]
+                if failures and failures.count(api.NOT_SENT) == len(results):
                     continue  # not_sent, like the rows that were never tried
-                self.failure_reasons.update(answer["code"] for ok, answer in made if not ok)
+                self.failure_reasons.update([answer["code"] for answer in failures])
+                is_dry = update.__class__ is dict or event.__class__ is dict
+                success = None if is_dry else self._count(results, len(failures))
             lines.append(
                 f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
                 f'"timestamp": "{now}", "users_update": {_call_json(update)}, "events_track": {_call_json(event)}, '
@@ -464,15 +409,17 @@ class Results:
             self._lines.write(self._separator + ",\n".join(lines))
             self._separator = ",\n"
 
-    def _count(self, results: list[api.Result]) -> bool | None:
-        """Counts a row; returns whether all of its calls succeeded, or None where none was made."""
-        if all(answer is api.NOT_SENT for _, answer in results):
-            return None
-        delivered, skipped = sum(ok for ok, _ in results), sum(result is SKIPPED for result in results)
-        success = delivered == len(results)
+    def _count(self, results: Sequence[api.Result], failed: int) -> bool:
+        """Counts a row; returns whether all of its calls succeeded."""
+        skipped = results.count(SKIPPED)
         self.skipped += skipped
-        self.counts["unchanged" if skipped == len(results) else OUTCOMES[success, delivered > 0]] += 1
-        return success
+        if skipped == len(results):
+            self.counts["unchanged"] += 1
+        elif 0 < failed < len(results):
+            self.counts["partial_failures"] += 1
+        else:
+            self.counts["total_failures" if failed else "successful"] += 1
+        return not failed
 
     @property
     def recorded(self) -> int:
@@ -505,7 +452,6 @@ MERGED_ROWS = 5000
 BATCH_CHARACTERS = 4_000_000  # memory follows the batches in flight, so wide rows make smaller ones
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 GRACE = 10.0  # seconds that calls on the wire get after a stop
-UNKNOWN: api.Result = (False, {"code": "Interrupted", "msg": "stopped while waiting for the answer"})
 
 
 def fetch(rows: db.Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
@@ -525,16 +471,16 @@ def fetch(rows: db.Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | N
     return total + len(batch)
 
 
-def planned_batches(spool: IO[bytes], planner: Planner, changes: Changes | None) -> Iterator[list[Row]]:
+def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None) -> Iterator[list[Row]]:
     """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
     number, load = 1, 0.0  # load: what is left to send, in full batches, be they full by rows or by characters
     rows: list[Row] = []
     while batch := pickle.load(spool):  # noqa: S301 - a file of ours that has no name
         planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
         number += len(batch)
-        if changes:
-            changes.keep_back(planned)
-        share = sum(any(row.marks) for row in planned) / len(planned) if changes else 1.0
+        if ledger:
+            keep_back(ledger, planner.query.name, planned)
+        share = sum(any(row.marks) for row in planned) / len(planned) if ledger else 1.0
         if rows and (load + share > 1 or len(rows) >= MERGED_ROWS):
             yield rows
             rows, load = [], 0.0
@@ -546,10 +492,9 @@ class Sender:
     """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
 
     def __init__(
-        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, changes: Changes | None,
-        show: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self._client, self._results, self._changes, self._show = client, results, changes, show
+        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, show: Callable[[], None]
+    ) -> None:
+        self._client, self._results, self._show = client, results, show
         self._bulk = bulk
         self._operations = api.BULK_OPERATIONS if bulk else api.SINGLE_OPERATIONS
         self._pool = ThreadPoolExecutor(workers, "call")
@@ -593,14 +538,11 @@ class Sender:
         if future.done():
             future.result()  # raises what the thread raised
         else:  # an update that was answered stays so, though the answer about its event is still out
-            rest = (False, api.NOT_SENT) if future.cancel() else UNKNOWN
+            rest = (False, api.NOT_SENT if future.cancel() else api.IN_DOUBT)
             answers = list(answers)
             for calls in list(zip(*(row.calls for row in rows), strict=True))[len(answers) :]:
                 answers.append([rest if isinstance(call, dict) else call for call in calls])
-        outcomes = list(zip(*answers, strict=True))
-        if self._changes:
-            self._changes.settle(rows, outcomes)
-        self._results.add(rows, outcomes)
+        self._results.add(rows, list(zip(*answers, strict=True)))
         self._show()
 
 
@@ -734,32 +676,28 @@ class Run:
             results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
             stack.callback(results_file.discard)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
-            changes = self._open_ledger(stack) if self.settings.send_only_changes else None
+            ledger = self._open_ledger(stack) if self.settings.send_only_changes else None
             planner = self._query(csv_file, spool)
-            results = Results(directory, planner.kind)
-            batches = planned_batches(spool, planner, changes)
+            results = Results(directory, planner.kind, ledger)
+            batches = planned_batches(spool, planner, ledger)
             if self.args.dry_run:
                 for rows in batches:
-                    outcomes = [tuple(row.calls) for row in rows]
-                    if changes:
-                        changes.settle(rows, outcomes)
-                    results.add(rows, outcomes)
+                    results.add(rows, [row.calls for row in rows])
             else:
-                self._send(batches, planner.calls_per_row, results, changes)
+                self._send(batches, planner.calls_per_row, results)
             return self._finish(csv_file, results_file, results)
 
-    def _open_ledger(self, stack: ExitStack) -> Changes | None:
+    def _open_ledger(self, stack: ExitStack) -> db.Ledger | None:
         settings = self.settings
         if not settings.iterable_api_key:  # a dry run
             self.warnings.append("Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown")
             return None
-        secret = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
-        project = blake2b(secret.encode(), digest_size=16).digest()
+        project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
         ledger = db.Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
         stack.callback(ledger.close)
         if ledger.is_new_project:
             self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
-        return Changes(ledger, secret, self.query.name)
+        return ledger
 
     def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
         settings = self.settings
@@ -790,9 +728,7 @@ class Run:
         mode = self.settings.send_mode
         return not self.settings.use_jwt_auth and (mode == "bulk" or (mode == "auto" and self.total > SINGLE_ROWS))
 
-    def _send(
-        self, batches: Iterator[list[Row]], calls_per_row: int, results: Results, changes: Changes | None
-    ) -> None:
+    def _send(self, batches: Iterator[list[Row]], calls_per_row: int, results: Results) -> None:
         settings = self.settings
         if self.signals.received:  # and its exception was swallowed, as in a __del__
             raise KeyboardInterrupt
@@ -810,7 +746,7 @@ class Run:
         watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
         show = progress_line(self.total, results) if watched else lambda: None
         workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
-        sender = Sender(self.client, self.is_bulk, workers, results, changes, show)
+        sender = Sender(self.client, self.is_bulk, workers, results, show)
         try:
             sender.send(batches)
         except BaseException:

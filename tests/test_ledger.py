@@ -8,64 +8,75 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from db import Ledger, LedgerError
-from iterable_client import BULK_SUCCESS, IN_DOUBT
-from main import SKIPPED, Call, Changes, Row
 from tests.conftest import AS_OF, Finished, Project, new_project
 from tests.fake_iterable import FakeIterable
 
 ONLY = "--only-changes"
-A, B = -(2**63), 2**63 - 1  # keys have 64 bits
-
-
-IN_DOUBT_RESULT = (False, IN_DOUBT)
-
-
 # The ledger
 
 
-def open_ledger(path: Path, project: bytes = b"p", writable: bool = True, today: int = 20_000) -> Ledger:
-    return Ledger(path / "ledger.sqlite3", project, writable, today)
+def open_ledger(path: Path, secret: str = "p", writable: bool = True, today: int = 20_000) -> Ledger:
+    return Ledger(path / "ledger.sqlite3", secret, writable, today)
 
 
-def test_what_was_recorded_is_known_to_the_next_run_until_it_is_forgotten(tmp_path: Path) -> None:
+def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
+    """Begins and ends the calls, by name; tells which of them were delivered before."""
+    marks = [ledger.mark(name, payload) for name, payload in calls.items()]
+    before = ledger.begin(marks)
+    ledger.end((mark, accepted) for mark, was_delivered in zip(marks, before, strict=True) if not was_delivered)
+    return before
+
+
+def test_what_was_accepted_is_known_to_the_next_run_until_another_payload_is_sent(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    ledger.record([(A, b"1"), (B, b"2")])
-    ledger.record([(A, b"3")])
+    assert deliver(ledger, {"a": {"n": 1}, "b": {"n": 1}}) == [False, False]
+    assert deliver(ledger, {"a": {"n": 2}}) == [False]
     ledger.close()
     ledger = open_ledger(tmp_path)
-    assert ledger.known([A, B, 0]) == {A: b"3", B: b"2"}
-    ledger.forget([A])
-    assert ledger.known([A, B]) == {B: b"2"}
+    assert deliver(ledger, {"a": {"n": 2}, "b": {"n": 1}, "c": {"n": 1}}) == [True, True, False]
+    assert deliver(ledger, {"a": {"n": 3}}, accepted=False) == [False]
+    assert deliver(ledger, {"a": {"n": 2}, "b": {"n": 1}}) == [False, True]
 
 
-def test_a_thousand_keys_are_looked_up_at_once(tmp_path: Path) -> None:
+def test_thousands_of_calls_are_looked_up_at_once(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    entries = {number: bytes([number % 256]) for number in range(2500)}
-    ledger.record(entries.items())
-    assert ledger.known(entries) == entries
+    calls = {str(number): {"n": number} for number in range(10_000)}
+    assert deliver(ledger, calls) == [False] * 10_000
+    assert deliver(ledger, {**calls, "7": {"n": 0}}) == [number != 7 for number in range(10_000)]
+
+
+def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(tmp_path: Path) -> None:
+    ledgers = [open_ledger(tmp_path, secret) for secret in "pq"]
+    marks = [ledger.mark(name, {"n": n}) for ledger in ledgers for name in "ab" for n in (1, 2)]
+    keys, digests = zip(*marks, strict=True)
+    assert (len(set(keys)), len(set(digests))) == (4, 8)
+    keys = tuple(ledgers[0].mark(str(number), None)[0] for number in range(1000))
+    assert -(2**63) <= min(keys) < -(2**62)
+    assert 2**62 < max(keys) < 2**63
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
 def test_what_was_not_seen_for_ninety_days_is_forgotten(tmp_path: Path, days: int, kept: bool) -> None:
     ledger = open_ledger(tmp_path, today=20_000)
-    ledger.record([(A, b"1")])
+    deliver(ledger, {"a": 1})
     ledger.close()
     open_ledger(tmp_path, today=20_000 + days).close()
-    assert (A in open_ledger(tmp_path, today=20_000 + days).known([A])) is kept
+    assert deliver(open_ledger(tmp_path, today=20_000 + days), {"a": 1}) == [kept]
 
 
 def test_what_is_seen_is_kept_and_rewritten_once_a_week_only(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, today=20_000)
-    ledger.record([(A, b"1")])
+    deliver(ledger, {"a": 1})
     ledger.close()
     days = []
     for today in range(20_001, 20_200):
         ledger = open_ledger(tmp_path, today=today)
-        assert ledger.known([A]) == {A: b"1"}
+        assert deliver(ledger, {"a": 1}) == [True]
         ledger.close()
         with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
             days.append(connection.execute("SELECT day FROM delivered").fetchone()[0])
@@ -75,12 +86,13 @@ def test_what_is_seen_is_kept_and_rewritten_once_a_week_only(tmp_path: Path) -> 
 
 def test_another_key_is_noticed_and_a_new_ledger_is_none(tmp_path: Path) -> None:
     found = []
-    for project in (b"p", b"p", b"q", b"q", b"p"):
-        unused = open_ledger(tmp_path, project)  # of a run that ended before it sent anything
+    for secret in "ppqqp":
+        unused = open_ledger(tmp_path, secret)  # of a run that ended before it sent anything
+        deliver(unused, {"a": 1}, accepted=False)
         unused.close()
-        ledger = open_ledger(tmp_path, project)
+        ledger = open_ledger(tmp_path, secret)
         found.append((unused.is_new_project, ledger.is_new_project))
-        ledger.record([(A, b"1")])
+        deliver(ledger, {"a": 1})
         ledger.close()
     assert found == [(False, False), (False, False), (True, True), (False, False), (False, False)]
 
@@ -89,21 +101,20 @@ def test_a_reader_neither_makes_a_ledger_nor_changes_one(tmp_path: Path) -> None
     open_ledger(tmp_path, writable=False).close()
     assert list(tmp_path.iterdir()) == []
     ledger = open_ledger(tmp_path)
-    ledger.record([(A, b"1")])
+    deliver(ledger, {"a": 1})
     ledger.close()
     before = (tmp_path / "ledger.sqlite3").read_bytes()
-    reader = open_ledger(tmp_path, b"other", writable=False, today=30_000)
-    assert reader.known([A]) == {A: b"1"}
-    reader.record([(B, b"2")])
-    reader.forget([A])
-    assert reader.known([A, B]) == {}
+    reader = open_ledger(tmp_path, writable=False, today=20_050)
+    assert deliver(reader, {"a": 1, "b": 1}) == [True, False]
+    assert deliver(reader, {"a": 2}) == [False]
+    assert deliver(reader, {"a": 1, "b": 1}) == [False, False], "what would be sent is what a run would send"
     reader.close()
     assert (tmp_path / "ledger.sqlite3").read_bytes() == before
 
 
 def spoil_pages(path: Path) -> None:
-    ledger = Ledger(path, b"p")
-    ledger.record((number, b"x" * 16) for number in range(5000))
+    ledger = Ledger(path, "p")
+    deliver(ledger, {str(number): number for number in range(5000)})
     ledger.close()
     data = bytearray(path.read_bytes())
     data[4096 * 3 : 4096 * 9] = b"\x07" * 4096 * 6
@@ -127,7 +138,29 @@ def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
 
 def test_a_ledger_that_was_killed_before_it_had_tables_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3").touch()
-    assert open_ledger(tmp_path).known([A]) == {}
+    assert deliver(open_ledger(tmp_path), {"a": 1}) == [False]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(tmp_path: Path, at_once: bool) -> None:
+    ledger = open_ledger(tmp_path)
+    first, second = ledger.mark("a", 1), ledger.mark("a", 2)
+    assert ledger.begin([first, second]) == [False, False]
+    for ended in ([[(first, True), (second, False)]] if at_once else [[(first, True)], [(second, False)]]):
+        ledger.end(ended)
+    assert deliver(ledger, {"a": 1}, accepted=False) == deliver(ledger, {"a": 2}) == [False]
+
+
+def test_of_three_calls_the_last_is_sent_though_it_is_like_the_first(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    deliver(ledger, {"a": 1})
+    first, second = ledger.mark("a", 1), ledger.mark("a", 2)
+    assert ledger.begin([first, second, first]) == [True, False, False]
+    assert ledger.begin([first]) == [False], "the others are in flight"
+    ledger.end([(second, True), (first, True)])
+    assert ledger.begin([first]) == [False]
+    ledger.end([(first, True), (first, True)])
+    assert deliver(ledger, {"a": 1}) == [True]
 
 
 # Runs
@@ -225,26 +258,6 @@ def test_two_queries_that_update_a_user_do_not_undo_each_other(project: Project,
     ))  # fmt: skip
     unchanged = [counts(project.run(ONLY, "--query", name))[3] for name in ("first_name", "last_name") * 2]
     assert unchanged == [0, 0, 16, 16]
-
-
-def row(payload: object) -> Row:
-    return Row(1, "a@example.com", None, [{"email": "a@example.com", "dataFields": payload}, None])
-
-
-@pytest.mark.parametrize("in_flight_at_once", [1, 2])
-def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(tmp_path: Path, in_flight_at_once: int) -> None:
-    changes = Changes(open_ledger(tmp_path), "secret", "query")
-    rows = [row({"n": 1}), row({"n": 2})]
-    units = [rows] if in_flight_at_once == 1 else [[rows[0]], [rows[1]]]
-    outcomes: dict[int, tuple[Call, ...]] = {id(rows[0]): (BULK_SUCCESS, None), id(rows[1]): (IN_DOUBT_RESULT, None)}
-    for unit in units:
-        changes.keep_back(unit)
-    for unit in units:
-        changes.settle(unit, [outcomes[id(one)] for one in unit])
-    for again in (row({"n": 1}), row({"n": 2})):
-        changes.keep_back([again])
-        assert again.calls[0] is not SKIPPED
-        changes.settle([again], [(IN_DOUBT_RESULT, None)])
 
 
 def test_a_dry_run_without_a_key_says_why_it_shows_every_call(project: Project) -> None:
