@@ -16,6 +16,7 @@ import importlib
 import itertools
 import json
 import marshal
+import pickle
 import re
 import sqlite3
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
@@ -546,6 +547,52 @@ def parse_time(value: object, zone: tzinfo) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise ValueError(f"{value!a:.80} is no time: write YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, or Unix seconds")
+
+
+def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The beginning and the end, in `zone`, of the `days` times 24 hours up to a time or the beginning of a date.
+
+    Raises ValueError or OverflowError.
+    """
+    until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", zone)
+    since = until.astimezone(timezone.utc) - timedelta(hours=24) * days  # also where a zone's day has 23 or 25
+    return since.astimezone(zone), until.astimezone(zone)
+
+
+# Rows on disk
+
+BATCH_ROWS = 1000
+BATCH_CHARACTERS = 4_000_000  # memory follows the batches in use, so wide rows make smaller ones
+
+
+class Spool:
+    """Rows in a file, typed, in batches: from the query, whose connection need not stay open, until they are sent."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.rows = 0
+        self._file = file
+        self._batch: list[Any] = []
+        self._characters = 0
+
+    def append(self, row: Any, characters: int) -> None:
+        """Add a row with so many characters in its cells."""
+        self.rows += 1
+        self._batch.append(row)
+        self._characters += characters
+        if len(self._batch) == BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
+            self._write()
+
+    def _write(self) -> None:
+        pickle.dump(self._batch, self._file, pickle.HIGHEST_PROTOCOL)
+        self._batch, self._characters = [], 0
+
+    def batches(self) -> Iterator[list[Any]]:
+        """All rows, once; none can be added any more."""
+        self._write()
+        self._write()  # the end: an empty batch
+        self._file.seek(0)
+        while batch := pickle.load(self._file):  # noqa: S301 - nobody else can write to it: it has no name
+            yield batch
 
 
 # The ledger

@@ -23,10 +23,10 @@ import threading
 import time
 import uuid
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -45,6 +45,9 @@ log = logging.getLogger("iterable_client")
 
 Result = tuple[bool, dict[str, Any]]
 """Whether a call succeeded, and Iterable's own answer, or a {"code", "msg"} of ours where there is none."""
+
+Call = dict[str, Any] | Result | None
+"""A call of a row: its payload until it was sent, its result where that is known, None where there is no such call."""
 
 NOT_SENT = {"code": "Interrupted", "msg": "the run was stopped before this call began"}
 """The very answer of a call that a stop prevented: not one byte of it was sent."""
@@ -219,7 +222,7 @@ def event(
 
 # --- Attempts: what came, whether to try again, how long to wait -----------------------------------------------------
 
-LAST_ANSWERS = 9.0  # seconds that single calls for a bulk one get after a stop: less than the caller waits for all
+GRACE = 10.0  # seconds that calls on the wire get after a stop
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0  # seconds; an answer that demands more ends the attempts of its call
 REFUSALS = frozenset({"BadApiKey", "Unauthorized", "BadAuthorizationHeader", "Forbidden", "InvalidJwtPayload"})
@@ -432,6 +435,7 @@ class IterableClient:
         self.ever_answered = False  # usefully, be it with a refusal
         self.unanswered = 0  # calls in a row that were not
         self.gave_up = False
+        self.deadline = math.inf  # by time.monotonic(): when nobody waits for answers any longer
         self.filtered_fields: set[str] = set()  # fields that Iterable dropped, saying success
         self._jwt_secret = jwt_secret if use_jwt else None
         self._timeout = timeout
@@ -545,16 +549,16 @@ class IterableClient:
             log.info("%s: what became of %d users is asked singly", operation.name, len(unclear))
         single = operation.single or operation
         futures = {user: self._singles.submit(self.send, single, items) for user, items in unclear.items()}
-        while wait(futures.values(), 0.5).not_done and not self.stopped:
+        while wait(futures.values(), 0.25).not_done and time.monotonic() < self.deadline - 1:  # the caller waits, too
             pass
-        wait(futures.values(), LAST_ANSWERS)
         doubt = repeat((False, IN_DOUBT))
         answers = {user: iter(future.result()) if future.done() else doubt for user, future in futures.items()}
         settled = (result or next(answers[_user_of(item)]) for item, result in zip(payloads, results, strict=True))
         return [(False, IN_DOUBT) if result[1] is NOT_SENT else result for result in settled]
 
     def stop(self) -> None:
-        """Ends every wait and lets no further attempt begin; those on the wire go on."""
+        """Ends every wait and lets no further attempt begin; those on the wire have GRACE seconds to be answered."""
+        self.deadline = min(self.deadline, time.monotonic() + GRACE)
         self._stop.set()
 
     @property
@@ -665,7 +669,7 @@ class IterableClient:
             if self._give_up_after:
                 self.gave_up |= self.unanswered >= self._give_up_after and not self.stopped
                 if self.gave_up or self.refusal:
-                    self._stop.set()
+                    self.stop()
 
     def _redact(self, value: Any) -> Any:
         """The value without key, secret or token: an answer may echo its request."""
@@ -681,6 +685,72 @@ def _identity(email: str | None, user_id: str | int | None) -> tuple[str, str]:
         raise InvalidValueError("a call is about an email or a userId, not both")
     kind, value = ("email", email) if user_id is None else ("userId", user_id)
     return kind, normalize_identifier(kind, value)
+
+
+@dataclass(slots=True)
+class Row:
+    """A row on its way: its user update and its event, in this order."""
+
+    number: int
+    user: str | None  # as the row has it where it is none
+    event_id: str | None
+    calls: list[Call]
+    marks: list[Any] = field(default_factory=list)  # the caller's, of these calls
+
+
+Outcomes = list[tuple[Call, ...]]
+"""Of each row, what became of its calls."""
+
+
+class Sender:
+    """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
+
+    def __init__(self, client: IterableClient, bulk: bool, workers: int) -> None:
+        self._client, self._bulk = client, bulk
+        self._operations = BULK_OPERATIONS if bulk else SINGLE_OPERATIONS
+        self._pool = ThreadPoolExecutor(workers, "call")
+        self._most = workers + 2 if bulk else 2 * workers
+        self._in_flight: deque[tuple[list[Row], set[str | None], Future[None], list[list[Call]]]] = deque()
+
+    def send(self, batches: Iterable[list[Row]]) -> Iterator[tuple[list[Row], Outcomes]]:
+        """Yields rows in their order, with the outcomes of their calls; now and then, while it waits, no rows.
+
+        A row's update goes before its event, whatever becomes of the update. After client.stop() no more rows begin.
+        """
+        for rows in batches if self._bulk else ([row] for batch in batches for row in batch):
+            if self._client.stopped:
+                break
+            # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
+            users = {row.user for row in rows if isinstance(row.calls[0], dict)}
+            before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
+            answers: list[list[Call]] = []  # what became of the updates and, later, of the events
+            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, answers), answers))
+            if len(self._in_flight) >= self._most:
+                yield from self._settle_oldest()
+        while self._in_flight:
+            yield from self._settle_oldest()
+
+    def _deliver(self, rows: list[Row], before: list[Future[None]], answers: list[list[Call]]) -> None:
+        wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
+        by_kind = zip(*(row.calls for row in rows), strict=True)  # all updates, all events; none without rows
+        for operation, calls in zip(self._operations, by_kind, strict=False):
+            payloads = [call for call in calls if isinstance(call, dict)]
+            results = iter(self._client.send(operation, payloads) if payloads else ())
+            answers.append([next(results) if isinstance(call, dict) else call for call in calls])
+
+    def _settle_oldest(self) -> Iterator[tuple[list[Row], Outcomes]]:
+        rows, _, future, answers = self._in_flight.popleft()
+        while not future.done() and time.monotonic() < self._client.deadline:
+            wait([future], 0.25)
+            yield [], []
+        if future.done():
+            future.result()  # raises what the thread raised
+        else:  # an update that was answered stays so, though the answer about its event is still out
+            rest = (False, NOT_SENT if future.cancel() else IN_DOUBT)
+            answers = list(answers)
+            for calls in list(zip(*(row.calls for row in rows), strict=True))[len(answers) :]:
+                answers.append([rest if isinstance(call, dict) else call for call in calls])
+        yield rows, list(zip(*answers, strict=True))
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,6 @@ import gc
 import io
 import json
 import logging
-import math
 import os
 import pickle
 import re
@@ -47,9 +46,8 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
@@ -69,7 +67,6 @@ HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
 
 Record = dict[str, Any]
-Call = Record | api.Result | None
 
 
 class RunError(Exception):
@@ -257,20 +254,6 @@ def check_mapping(query: db.Query) -> None:
         raise query.error("nothing would be sent: add '-- user fields: ...' or '-- event: name'")
 
 
-@dataclass(slots=True)
-class Row:
-    """A row on its way: its user update and its event, in this order.
-
-    A call is its payload until it was sent, its result where that is known, or None.
-    """
-
-    number: int
-    user: str | None  # as it stands in the results
-    event_id: str | None
-    calls: list[Call]
-    marks: list[db.Mark | None] = field(default_factory=list)  # of the calls that are to be sent, for the ledger
-
-
 class Planner:
     """Turns the rows of one query into calls, as the keys above it say."""
 
@@ -292,22 +275,22 @@ class Planner:
         self._event_id = places["event id"]
         self._time_column, self._time = places["event time"][0] if places["event time"] else ("", -1)
 
-    def plan(self, number: int, cells: Sequence[Any]) -> Row:
+    def plan(self, number: int, cells: Sequence[Any]) -> api.Row:
         """The calls of a row; one that cannot be made has its failure as a result already."""
         value = cells[self._identifier]
         try:
             user = api.normalize_identifier(self.kind, value)
         except api.InvalidValueError as error:
             shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
-            return Row(number, shown, None, [plan and error.result for plan in self._plans])
-        calls: list[Call] = []
+            return api.Row(number, shown, None, [plan and error.result for plan in self._plans])
+        calls: list[api.Call] = []
         for plan in self._plans:
             try:
                 calls.append(plan and plan(user, cells))
             except api.InvalidValueError as error:  # noqa: PERF203 - each fails by itself
                 calls.append(error.result)
         event = calls[1]
-        return Row(number, user, event["id"] if isinstance(event, dict) else None, calls)
+        return api.Row(number, user, event["id"] if isinstance(event, dict) else None, calls)
 
     def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
         data = {}
@@ -347,7 +330,7 @@ _json = json.JSONEncoder(ensure_ascii=False).encode
 _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 
 
-def keep_back(ledger: db.Ledger, query: str, rows: Sequence[Row]) -> None:
+def keep_back(ledger: db.Ledger, query: str, rows: Sequence[api.Row]) -> None:
     """Replaces the calls that Iterable accepted before, with the same payload, by SKIPPED; marks the others."""
     for row in rows:
         names = f"{query} {row.user}", f"{row.event_id}"
@@ -376,7 +359,7 @@ class Results:
         )
         self._separator = "\n"
 
-    def add(self, rows: Sequence[Row], outcomes: Sequence[Sequence[Call]]) -> None:
+    def add(self, rows: Sequence[api.Row], outcomes: Sequence[Sequence[api.Call]]) -> None:
         """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
         if self._ledger:
             self._ledger.end([
@@ -435,7 +418,7 @@ class Results:
         file.write("\n]}\n")
 
 
-def _call_json(call: Call) -> str:
+def _call_json(call: api.Call) -> str:
     if call is api.BULK_SUCCESS:
         return _BULK_SUCCESS
     if call is SKIPPED:
@@ -447,35 +430,15 @@ def _call_json(call: Call) -> str:
 
 # --- Query: rows into the CSV and the spool; send: from there to Iterable --------------------------------------------
 
-BATCH_ROWS = 1000
 MERGED_ROWS = 5000
-BATCH_CHARACTERS = 4_000_000  # memory follows the batches in flight, so wide rows make smaller ones
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
-GRACE = 10.0  # seconds that calls on the wire get after a stop
 
 
-def fetch(rows: db.Rows, csv_file: api.CsvFile, spool: IO[bytes], limit: int | None) -> int:
-    """Writes all rows to the CSV and, typed, to the spool, in batches; returns how many there are."""
-    csv_file.write(rows.columns)
-    batch: list[Any] = []
-    total = size = 0
-    for row in islice(rows, limit):
-        batch.append(row)
-        size += csv_file.write(row)
-        if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
-            pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
-            total, size, batch = total + len(batch), 0, []
-    for last in (batch, []):  # the empty one marks the end
-        pickle.dump(last, spool, pickle.HIGHEST_PROTOCOL)
-    spool.seek(0)
-    return total + len(batch)
-
-
-def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None) -> Iterator[list[Row]]:
+def planned_batches(spool: db.Spool, planner: Planner, ledger: db.Ledger | None) -> Iterator[list[api.Row]]:
     """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
     number, load = 1, 0.0  # load: what is left to send, in full batches, be they full by rows or by characters
-    rows: list[Row] = []
-    while batch := pickle.load(spool):  # noqa: S301 - a file of ours that has no name
+    rows: list[api.Row] = []
+    for batch in spool.batches():
         planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
         number += len(batch)
         if ledger:
@@ -486,64 +449,6 @@ def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None
             rows, load = [], 0.0
         rows, load = rows + planned, load + share
     yield rows
-
-
-class Sender:
-    """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
-
-    def __init__(
-        self, client: api.IterableClient, bulk: bool, workers: int, results: Results, show: Callable[[], None]
-    ) -> None:
-        self._client, self._results, self._show = client, results, show
-        self._bulk = bulk
-        self._operations = api.BULK_OPERATIONS if bulk else api.SINGLE_OPERATIONS
-        self._pool = ThreadPoolExecutor(workers, "call")
-        self._most = workers + 2 if bulk else 2 * workers
-        self._in_flight: deque[tuple[list[Row], set[str | None], Future[None], list[list[Call]]]] = deque()
-        self._deadline = math.inf
-
-    def send(self, batches: Iterator[list[Row]]) -> None:
-        """Sends all rows, until the client is stopped; then what is on the wire has GRACE seconds to be answered."""
-        for rows in batches if self._bulk else ([row] for batch in batches for row in batch):
-            if self._client.stopped:
-                break
-            # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
-            users = {row.user for row in rows if isinstance(row.calls[0], dict)}
-            before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
-            answers: list[list[Call]] = []  # what became of the updates and, later, of the events
-            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, answers), answers))
-            if len(self._in_flight) >= self._most:
-                self._settle_oldest()
-        while self._in_flight:
-            self._settle_oldest()
-
-    def _deliver(self, rows: list[Row], before: list[Future[None]], answers: list[list[Call]]) -> None:
-        wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-        by_kind = zip(*(row.calls for row in rows), strict=True)  # all updates, all events; none without rows
-        for operation, calls in zip(self._operations, by_kind, strict=False):
-            answers.append(self._call(operation, calls))
-
-    def _call(self, operation: api.Operation, calls: Sequence[Call]) -> list[Call]:
-        payloads = [call for call in calls if isinstance(call, dict)]
-        answers = iter(self._client.send(operation, payloads) if payloads else ())
-        return [next(answers) if isinstance(call, dict) else call for call in calls]
-
-    def _settle_oldest(self) -> None:
-        rows, _, future, answers = self._in_flight.popleft()
-        while not future.done() and time.monotonic() < self._deadline:
-            wait([future], 0.25)
-            self._show()
-            if self._client.stopped and self._deadline == math.inf:
-                self._deadline = time.monotonic() + GRACE
-        if future.done():
-            future.result()  # raises what the thread raised
-        else:  # an update that was answered stays so, though the answer about its event is still out
-            rest = (False, api.NOT_SENT if future.cancel() else api.IN_DOUBT)
-            answers = list(answers)
-            for calls in list(zip(*(row.calls for row in rows), strict=True))[len(answers) :]:
-                answers.append([rest if isinstance(call, dict) else call for call in calls])
-        self._results.add(rows, list(zip(*answers, strict=True)))
-        self._show()
 
 
 def progress_line(total: int, results: Results) -> Callable[[], None]:
@@ -639,11 +544,7 @@ class Run:
         self.started = datetime.now(timezone.utc)
         try:
             as_of = args.as_of or self.started.isoformat(" ", "seconds")
-            self.until = db.parse_time(as_of if ":" in as_of else f"{as_of} 00:00", settings.database_timezone)
-            self.until = self.until.astimezone(settings.database_timezone)
-            day = timedelta(hours=24)  # also where a zone's day has 23 or 25
-            since = self.until.astimezone(timezone.utc) - day * settings.lookback_days
-            self.since = since.astimezone(settings.database_timezone)
+            self.since, self.until = db.window(as_of, settings.lookback_days, settings.database_timezone)
         except (ValueError, OverflowError):
             hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
             raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
@@ -675,7 +576,7 @@ class Run:
             stack.callback(csv_file.discard)
             results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
             stack.callback(results_file.discard)
-            spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            spool = db.Spool(stack.enter_context(tempfile.TemporaryFile(dir=directory)))
             ledger = self._open_ledger(stack) if self.settings.send_only_changes else None
             planner = self._query(csv_file, spool)
             results = Results(directory, planner.kind, ledger)
@@ -699,7 +600,7 @@ class Run:
             self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
         return ledger
 
-    def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
+    def _query(self, csv_file: api.CsvFile, spool: db.Spool) -> Planner:
         settings = self.settings
         url = db.describe_url(settings.database_url)
         log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
@@ -710,9 +611,12 @@ class Run:
             rows = database.rows(self.query, self.since, self.until)
             planner = Planner(self.query, rows.columns, settings.database_timezone)
             try:
-                self.total = fetch(rows, csv_file, spool, self.args.limit)
+                csv_file.write(rows.columns)
+                for row in islice(rows, self.args.limit):
+                    spool.append(row, csv_file.write(row))
             except (TypeError, RecursionError, pickle.PicklingError) as error:
                 raise db.DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
+        self.total = spool.rows
         log.info("%d rows", self.total)
         return planner
 
@@ -728,7 +632,7 @@ class Run:
         mode = self.settings.send_mode
         return not self.settings.use_jwt_auth and (mode == "bulk" or (mode == "auto" and self.total > SINGLE_ROWS))
 
-    def _send(self, batches: Iterator[list[Row]], calls_per_row: int, results: Results) -> None:
+    def _send(self, batches: Iterator[list[api.Row]], calls_per_row: int, results: Results) -> None:
         settings = self.settings
         if self.signals.received:  # and its exception was swallowed, as in a __del__
             raise KeyboardInterrupt
@@ -746,12 +650,12 @@ class Run:
         watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
         show = progress_line(self.total, results) if watched else lambda: None
         workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
-        sender = Sender(self.client, self.is_bulk, workers, results, show)
         try:
-            sender.send(batches)
-        except BaseException:
+            for rows, outcomes in api.Sender(self.client, self.is_bulk, workers).send(batches):
+                results.add(rows, outcomes)
+                show()
+        finally:
             self.client.stop()  # what ends the sending early ends its threads, too
-            raise
         if watched:
             with suppress(OSError):
                 print("\r\033[K", end="", file=sys.stderr)

@@ -259,7 +259,7 @@ def test_an_item_of_a_bulk_request_that_went_out_is_in_doubt_and_not_unsent(
 def test_a_stop_leaves_in_doubt_what_is_not_answered_and_keeps_the_other_answers(
     connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iterable_client.LAST_ANSWERS", 0.5)
+    monkeypatch.setattr("iterable_client.GRACE", 1.5)
     server.add_fault("status", status=400, code="BadParams", path="users/bulkUpdate")
     hang = server.add_fault("hang", path="users/update", user="u7@example.com")
     client = connect(server)
