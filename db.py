@@ -2,8 +2,7 @@
 
     queries = load_queries(Path("queries.sql"), keys=["email", "event"])
     with connect("sqlite:///app.db", ZoneInfo("UTC")) as database:
-        for row in database.rows(queries["active_users"], since, until):
-            ...
+        columns, rows = database.rows(queries["active_users"], since, until)
 
 SQLite needs the standard library alone. Every other database goes through SQLAlchemy Core, imported only then.
 """
@@ -19,10 +18,10 @@ import marshal
 import pickle
 import re
 import sqlite3
-from abc import ABC, abstractmethod
-from collections import Counter
+from abc import abstractmethod
+from collections import Counter, UserString
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -52,7 +51,6 @@ class Query:
     sql: str
     path: Path
     line: int  # of `-- name:`
-    description: str  # the prose
     keys: Mapping[str, str]  # as written: {"email": "email", "user fields": "first_name, last_name"}
     key_lines: Mapping[str, int]
 
@@ -131,7 +129,6 @@ def _parse(path: Path, lines: list[str], first: int, keys: Collection[str]) -> Q
     if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
         raise _error_in(path, "", first, f"'{name}' is no name for a query: use letters, digits, _ and -")
     error = partial(_error_in, path, name)
-    prose: list[str] = []
     values: dict[str, str] = {}
     key_lines: dict[str, int] = {}
     comment = list(itertools.takewhile(_COMMENT_LINE.match, lines[1:]))
@@ -148,14 +145,12 @@ def _parse(path: Path, lines: list[str], first: int, keys: Collection[str]) -> Q
             raise error(number, problem)
         elif values and line.strip("- "):
             raise error(number, f"'{line}' is none of the keys ({', '.join(keys)}), and prose belongs above them")
-        else:
-            prose.append(line[2:].strip())
     below = first + 1 + len(comment)
     text = "\n".join(lines[1 + len(comment) :])
     sql = _check_sql(text, keys, lambda at, problem: error(below + text.count("\n", 0, at), problem))
     if not sql:
         raise error(first, "there is no SQL below the comment")
-    return Query(name, sql, path, first, "\n".join(prose).strip(), values, key_lines)
+    return Query(name, sql, path, first, values, key_lines)
 
 
 def _near_miss(comment: str, keys: Collection[str]) -> str | None:
@@ -200,25 +195,8 @@ def _check_sql(text: str, keys: Collection[str], error: Callable[[int, str], Que
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The result of a query, to be read once; an iteration may raise DatabaseError."""
-
-    columns: tuple[str, ...]  # known even without rows
-    _rows: Iterator[tuple[Any, ...]]
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self._rows
-
-
-@dataclass(frozen=True, repr=False)
-class UnreadableTime:
+class UnreadableTime(UserString):
     """A cell with a time that Python cannot hold, as the database writes it: `infinity`, `0000-00-00`."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def connect(url: str, zone: ZoneInfo) -> Database:
@@ -241,24 +219,24 @@ def describe_url(url: str) -> str:
     if scheme.lower() in _SQLITE:
         return url
     place, _, parameters = rest.partition("?")
-    if not separator:
+    if not separator or "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
         return "***"
-    if "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
-        return f"{scheme}://***"
     account, at, place = place.rpartition("@")
-    user, colon, _ = account.partition(":")
-    return f"{scheme}://{user}{':***' if colon else ''}{at}{place}"
+    return f"{scheme}://{re.sub('(?s):.*', ':***', account)}{at}{place}"
 
 
-class Database(ABC):
+class Database(AbstractContextManager["Database"]):
     """A read-only connection, in one transaction. Leave it with `with` or close()."""
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
     _zone: ZoneInfo
     _connection: Any = None  # none before it is open
 
-    def rows(self, query: Query, since: datetime, until: datetime) -> Rows:
-        """Run a query over a window of two aware times. Ends the reading of earlier Rows. Raises DatabaseError."""
+    def rows(self, query: Query, since: datetime, until: datetime) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+        """Run a query over a window of two aware times: its columns, known even without rows, and its rows.
+
+        Rows stream: they are read once, and before the next query. Reading them, too, may raise DatabaseError.
+        """
         window = {"since": since, "until": until}
         used = {token["parameter"] for token in _TOKENS.finditer(query.sql)} & window.keys()
         with self._errors(query):
@@ -270,7 +248,7 @@ class Database(ABC):
         for name, count in Counter(columns).items():
             if count > 1:
                 raise query.error(f"{count} result columns are named '{name}': rename all but one with AS")
-        return Rows(columns, self._stream(query, rows))
+        return columns, self._stream(query, rows)
 
     def _stream(self, query: Query, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         with self._errors(query):
@@ -296,9 +274,6 @@ class Database(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
-
-    def __enter__(self) -> Database:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -345,14 +320,9 @@ class _SQLite(Database):
 _POSTGRESQL, _MYSQL = "postgresql+psycopg", "mysql+pymysql"
 _DRIVERS = {"postgres": _POSTGRESQL, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
 _PACKAGES = {  # what pip calls the package of a driver or dialect
-    "psycopg": "psycopg[binary]",
-    "psycopg2": "psycopg2-binary",
-    "pymysql": "PyMySQL",
-    "mysqldb": "mysqlclient",
-    "hive": "pyhive[hive]",
-    "snowflake": "snowflake-sqlalchemy",
-    "trino": "trino[sqlalchemy]",
-}
+    "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "pymysql": "PyMySQL", "mysqldb": "mysqlclient",
+    "hive": "pyhive[hive]", "snowflake": "snowflake-sqlalchemy", "trino": "trino[sqlalchemy]",
+}  # fmt: skip
 
 
 def _engine(url: str) -> Any:

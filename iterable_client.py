@@ -143,11 +143,10 @@ def json_value(value: Any, zone: tzinfo) -> Any:
 
 def _checked_text(text: str) -> str:
     """The text, unless it holds lone surrogates, which UTF-8 cannot encode: a database's broken text."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidValueError("text that is not valid UTF-8") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidValueError("text that is not valid UTF-8") from None
     return text
 
 
@@ -393,11 +392,6 @@ def encode(payload: object) -> bytes:
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def is_loopback(url: str) -> bool:
-    """Whether the URL's host is this machine, by name or by address."""
-    return re.fullmatch(r"localhost|127(\.\d+){3}|::1", urlsplit(url).hostname or "") is not None
-
-
 class IterableClient:
     """Calls Iterable, from any number of threads.
 
@@ -459,7 +453,8 @@ class IterableClient:
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2 * workers)
         settings = requests.Session().merge_environment_settings(self.base_url, {}, False, None, None)
         self._verify = bundle = settings["verify"] or True
-        self._proxies = {} if is_loopback(self.base_url) else settings["proxies"]
+        is_loopback = re.fullmatch(r"localhost|127(\.\d+){3}|::1", urlsplit(self.base_url).hostname or "")
+        self._proxies = {} if is_loopback else settings["proxies"]
         if isinstance(bundle, str) and not Path(bundle).is_dir():
             try:
                 ssl.create_default_context(cafile=bundle)

@@ -213,12 +213,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for group, flag in ((kind, "--demo"), (kind, "--dry-run"), (volume, "--quiet"), (volume, "--verbose")):
         group.add_argument(flag, action="store_true")
     parser.add_argument("--only-changes", dest="send_only_changes", action="store_const", const="true")
-    parser.add_argument("--query")
     parser.add_argument("--days", dest="lookback_days")
-    parser.add_argument("--as-of")
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--output-dir")
-    parser.add_argument("--env-file")
+    for option in ("--query", "--as-of", "--output-dir", "--env-file"):
+        parser.add_argument(option)
     args = parser.parse_args(argv)
     args.warnings = []  # for the log, which does not exist yet
     if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
@@ -239,8 +237,6 @@ def columns_of(query: db.Query, key: str) -> list[str]:
 def check_mapping(query: db.Query) -> None:
     """Raises QueryFileError where the keys of a query's comment do not make sense together."""
     keys = query.keys
-    if not keys:
-        return  # a report
     if ("email" in keys) == ("userId" in keys):
         raise query.error("exactly one of the keys 'email' and 'userId' must name the column of the user")
     for name in {"email", "userId"}.intersection(columns_of(query, "user fields")):
@@ -550,7 +546,8 @@ class Run:
             raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
         queries = db.load_queries(settings.queries_file, KEYS)
         for query in queries.values():
-            check_mapping(query)
+            if query.keys:  # else it is a report
+                check_mapping(query)
         if settings.query not in queries:
             names = ", ".join(queries)
             raise RunError(f"{settings.queries_file} has no query {settings.query!r:.99}; it has {names}", 2)
@@ -606,12 +603,12 @@ class Run:
         log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
         with db.connect(settings.database_url, settings.database_timezone) as database:
             for query in self.report_queries:
-                rows = database.rows(query, self.since, self.until)
-                self.reports[query.name] = [self._report_row(rows.columns, row) for row in islice(rows, REPORT_ROWS)]
-            rows = database.rows(self.query, self.since, self.until)
-            planner = Planner(self.query, rows.columns, settings.database_timezone)
+                columns, rows = database.rows(query, self.since, self.until)
+                self.reports[query.name] = [self._report_row(columns, row) for row in islice(rows, REPORT_ROWS)]
+            columns, rows = database.rows(self.query, self.since, self.until)
+            planner = Planner(self.query, columns, settings.database_timezone)
             try:
-                csv_file.write(rows.columns)
+                csv_file.write(columns)
                 for row in islice(rows, self.args.limit):
                     spool.append(row, csv_file.write(row))
             except (TypeError, RecursionError, pickle.PicklingError) as error:

@@ -71,7 +71,7 @@ def ask(project: Project, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query on the project's database."""
     with connect(project.settings["DATABASE_URL"], UTC) as connection:
         now = datetime.now(timezone.utc)
-        return list(connection.rows(Query("ask", sql, Path("none.sql"), 1, "", {}, {}), now, now))
+        return list(connection.rows(Query("ask", sql, Path("none.sql"), 1, {}, {}), now, now)[1])
 
 
 # --- The same data arrive from every database

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,6 @@ from db import (
     DatabaseError,
     Query,
     QueryFileError,
-    Rows,
     _pymysql_rows,
     connect,
     describe_url,
@@ -36,11 +36,11 @@ ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 
 def query(sql: str) -> Query:
-    return Query("some_query", sql, Path("queries.sql"), 7, "", {}, {})
+    return Query("some_query", sql, Path("queries.sql"), 7, {}, {})
 
 
-def run(database: Database, sql: str) -> Rows:
-    return database.rows(query(sql), SINCE, UNTIL)
+def run(database: Database, sql: str) -> Iterator[tuple[Any, ...]]:
+    return database.rows(query(sql), SINCE, UNTIL)[1]
 
 
 def create(path: Path, script: str = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)") -> str:
@@ -137,15 +137,15 @@ def test_the_window_is_bound_as_text_in_the_zone(url: str, zone: str, since: str
 def test_a_colon_in_quotes_comments_and_names_is_no_parameter(url: str) -> None:
     sql = """SELECT ':since', ' :until it''s', "a" AS "b :since", `a` /* :until ' */ FROM t -- :since'"""
     with connect(url, UTC) as database:
-        rows = run(database, sql + "\nWHERE a = 1 AND '2026-03-29' > :since")
-        assert rows.columns == ("':since'", "' :until it''s'", "b :since", "a")
+        columns, rows = database.rows(query(sql + "\nWHERE a = 1 AND '2026-03-29' > :since"), SINCE, UNTIL)
+        assert columns == ("':since'", "' :until it''s'", "b :since", "a")
         assert list(rows) == [(":since", " :until it's", 1, 1)]
 
 
 def test_columns_are_known_without_rows(url: str) -> None:
     with connect(url, UTC) as database:
-        rows = run(database, "SELECT a AS first, a AS second FROM t WHERE a > 2")
-        assert rows.columns == ("first", "second")
+        columns, rows = database.rows(query("SELECT a AS first, a AS second FROM t WHERE a > 2"), SINCE, UNTIL)
+        assert columns == ("first", "second")
         assert list(rows) == []
 
 
@@ -290,9 +290,9 @@ def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
         ("postgresql://app@db/shop", "postgresql://app@db/shop"),
         ("postgresql://db/shop", "postgresql://db/shop"),
         ("mysql://app:p@ss/w#1@db/shop", "mysql://app:***@db/shop"),
-        ("mysql://app:p@ss?@db/shop", "mysql://***"),
+        ("mysql://app:p@ss?@db/shop", "***"),
         ("trino://app:pw@db/shop?password=pw&x=1", "trino://app:***@db/shop"),
-        ("trino://db/shop?password=p@w", "trino://***"),
+        ("trino://db/shop?password=p@w", "***"),
         ("app:pw@db/shop", "***"),
     ],
 )

@@ -232,7 +232,7 @@ class Database:  # one whose driver returns what SQLite's cannot
     def __exit__(self, *error): pass
     def rows(self, query, since, until):
         with open("rows.pickle", "rb") as file:
-            return db.Rows(*(make(part) for make, part in zip((tuple, iter), pickle.load(file))))
+            return tuple(make(part) for make, part in zip((tuple, iter), pickle.load(file)))
 
 db.connect = lambda url, zone: Database()
 sys.exit(main.main())

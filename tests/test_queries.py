@@ -55,17 +55,16 @@ FROM customers;  -- all of them
     assert first.name == "first-one"
     assert first.line == 3
     assert first.path == tmp_path / "queries.sql"
-    assert first.description == "Who viewed what.\nNote: customers only."
     assert first.keys == {"email": "address", "user fields": "plan, name"}
     assert first.key_lines == {"email": 7, "user fields": 8}
     assert first.sql == "SELECT address, plan, name -- as they stand\nFROM customers"
-    assert (second.name, second.line, second.description, second.keys) == ("second", 13, "", {})
+    assert (second.name, second.line, second.keys) == ("second", 13, {})
     assert second.sql == "/* not a comment above a query */ SELECT 1"
 
 
 def test_windows_line_endings_and_a_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     query = load(tmp_path, "\ufeff-- name: x\r\n-- Prose\r\n-- email: a\r\nSELECT a\r\nFROM t;\r\n")["x"]
-    assert (query.description, query.keys, query.sql) == ("Prose", {"email": "a"}, "SELECT a\nFROM t")
+    assert (query.keys, query.sql) == ({"email": "a"}, "SELECT a\nFROM t")
 
 
 def test_an_error_about_a_query_or_one_of_its_keys_names_file_line_and_query(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_an_error_about_a_query_or_one_of_its_keys_names_file_line_and_query(tmp
 )
 def test_ordinary_prose_is_no_near_miss_of_a_key(tmp_path: Path, comment: str) -> None:
     text = f"{comment}\n-- name: x\n{comment}\n-- email: a\nSELECT a {comment}\nFROM t"
-    assert load(tmp_path, text)["x"].description == comment[3:]
+    assert load(tmp_path, text)["x"].keys == {"email": "a"}
 
 
 @pytest.mark.parametrize(
@@ -241,8 +240,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     found = {}
     with connect(f"sqlite:///{path}", ZoneInfo("UTC")) as database:
         for query in load_queries(SHIPPED, KEYS).values():
-            rows = database.rows(query, SINCE, UNTIL)
-            found[query.name] = [dict(zip(rows.columns, row, strict=True)) for row in rows]
+            columns, rows = database.rows(query, SINCE, UNTIL)
+            found[query.name] = [dict(zip(columns, row, strict=True)) for row in rows]
     return found
 
 
