@@ -529,40 +529,32 @@ def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]
     return since.astimezone(zone), until.astimezone(zone)
 
 
-# Rows on disk
+# Rows on disk: from the query, whose connection need not stay open, until they are sent
 
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000  # memory follows the batches in use, so wide rows make smaller ones
 
 
-class Spool:
-    """Rows in a file, typed, in batches: from the query, whose connection need not stay open, until they are sent."""
+def spool(rows: Iterable[Any], file: IO[bytes], write: Callable[[Any], int]) -> int:
+    """Put rows, typed, into a file, and each through `write`, which returns its characters; return their number."""
+    batch: list[Any] = []
+    total = size = 0
+    for row in rows:
+        batch.append(row)
+        size += write(row)
+        if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
+            pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+            total, size, batch = total + len(batch), 0, []
+    for last in (batch, []):  # the empty one marks the end
+        pickle.dump(last, file, pickle.HIGHEST_PROTOCOL)
+    file.seek(0)
+    return total + len(batch)
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.rows = 0
-        self._file = file
-        self._batch: list[Any] = []
-        self._characters = 0
 
-    def append(self, row: Any, characters: int) -> None:
-        """Add a row with so many characters in its cells."""
-        self.rows += 1
-        self._batch.append(row)
-        self._characters += characters
-        if len(self._batch) == BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
-            self._write()
-
-    def _write(self) -> None:
-        pickle.dump(self._batch, self._file, pickle.HIGHEST_PROTOCOL)
-        self._batch, self._characters = [], 0
-
-    def batches(self) -> Iterator[list[Any]]:
-        """All rows, once; none can be added any more."""
-        self._write()
-        self._write()  # the end: an empty batch
-        self._file.seek(0)
-        while batch := pickle.load(self._file):  # noqa: S301 - nobody else can write to it: it has no name
-            yield batch
+def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
+    """The rows of a file of spool(), in batches."""
+    while batch := pickle.load(file):  # noqa: S301 - ours alone: it has no name
+        yield batch
 
 
 # The ledger

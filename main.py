@@ -430,11 +430,11 @@ MERGED_ROWS = 5000
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 
 
-def planned_batches(spool: db.Spool, planner: Planner, ledger: db.Ledger | None) -> Iterator[list[api.Row]]:
+def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None) -> Iterator[list[api.Row]]:
     """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
     number, load = 1, 0.0  # load: what is left to send, in full batches, be they full by rows or by characters
     rows: list[api.Row] = []
-    for batch in spool.batches():
+    for batch in db.spooled(spool):
         planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
         number += len(batch)
         if ledger:
@@ -573,7 +573,7 @@ class Run:
             stack.callback(csv_file.discard)
             results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
             stack.callback(results_file.discard)
-            spool = db.Spool(stack.enter_context(tempfile.TemporaryFile(dir=directory)))
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
             ledger = self._open_ledger(stack) if self.settings.send_only_changes else None
             planner = self._query(csv_file, spool)
             results = Results(directory, planner.kind, ledger)
@@ -597,7 +597,7 @@ class Run:
             self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
         return ledger
 
-    def _query(self, csv_file: api.CsvFile, spool: db.Spool) -> Planner:
+    def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
         settings = self.settings
         url = db.describe_url(settings.database_url)
         log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
@@ -609,11 +609,9 @@ class Run:
             planner = Planner(self.query, columns, settings.database_timezone)
             try:
                 csv_file.write(columns)
-                for row in islice(rows, self.args.limit):
-                    spool.append(row, csv_file.write(row))
-            except (TypeError, RecursionError, pickle.PicklingError) as error:
+                self.total = db.spool(islice(rows, self.args.limit), spool, csv_file.write)
+            except (AttributeError, TypeError, RecursionError, pickle.PicklingError) as error:
                 raise db.DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
-        self.total = spool.rows
         log.info("%d rows", self.total)
         return planner
 

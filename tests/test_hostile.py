@@ -297,6 +297,19 @@ def test_a_dry_run_shows_for_generated_rows_what_a_run_would_send(
     assert len(cells_of(done)) == 1 + len(made.rows)
 
 
+def test_a_value_that_cannot_be_kept_ends_the_run_before_anything_is_sent(
+    project: Project, server: FakeIterable
+) -> None:
+    store(project, generate(4, 1, OTHERS), "other")
+    rows = "(['n', 'email', 'at', 'odd'], [(1, 'a@example.com', None, lambda: 0)])"
+    project.program.write_text(project.program.read_text().replace("pickle.load(file)", rows))
+    project.queries(MAPPING.format("odd", "SELECT"))
+    done = project.run(QUERY="q")
+    assert (done.code, done.out, outputs(project.output), server.requests) == (3, "", [], [])
+    assert "Query 'q' has a value that cannot be kept" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 # --- Single oddities
 
 
