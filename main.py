@@ -329,8 +329,11 @@ _BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
 def keep_back(ledger: db.Ledger, query: str, rows: Sequence[api.Row]) -> None:
     """Replaces the calls that Iterable accepted before, with the same payload, by SKIPPED; marks the others."""
     for row in rows:
-        names = f"{query} {row.user}", f"{row.event_id}"
-        row.marks = [ledger.mark(*of) if of[1].__class__ is dict else None for of in zip(names, row.calls, strict=True)]
+        update, event = row.calls
+        row.marks = [
+            ledger.mark(f"{query} {row.user}", update) if update.__class__ is dict else None,
+            ledger.mark(f"{row.event_id}", event) if event.__class__ is dict else None,
+        ]
     delivered = iter(ledger.begin([mark for row in rows for mark in row.marks if mark]))
     for row in rows:
         for place, mark in enumerate(row.marks):
