@@ -218,7 +218,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for option in ("--query", "--as-of", "--output-dir", "--env-file"):
         parser.add_argument(option)
     args = parser.parse_args(argv)
-    args.warnings = []  # for the log, which does not exist yet
+    args.warnings = []
     if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
         parser.error("--limit must be at least 1, and a number of rows that can be")
     return args
@@ -561,7 +561,7 @@ class Run:
         self.reports: dict[str, list[Record]] = {}
         self.total = 0
         self.client: api.IterableClient | None = None
-        self.warnings: list[str] = []
+        self.warnings: list[str] = args.warnings
 
     def execute(self) -> int:
         """Does the job and returns the exit code."""
@@ -569,8 +569,6 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
-            for warning in self.args.warnings:
-                log.warning("%s", warning)
             stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
             csv_file = api.CsvFile(directory, f"query_results_{stamp}.csv")
             stack.callback(csv_file.discard)
