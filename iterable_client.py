@@ -693,59 +693,51 @@ class Row:
     marks: list[Any] = field(default_factory=list)  # the caller's, of these calls
 
 
-Outcomes = list[tuple[Call, ...]]
-"""Of each row, what became of its calls."""
+def send_rows(client: IterableClient, batches: Iterable[list[Row]], bulk: bool, workers: int) -> Iterator[list[Row]]:
+    """Sends rows, one by one or in bulk by batches, from a pool of threads; puts results in the place of payloads.
+
+    Yields the rows in their order; now and then, while it waits, none. A row's update goes before its event, whatever
+    becomes of the update. After client.stop() no more rows begin.
+    """
+    operations = BULK_OPERATIONS if bulk else SINGLE_OPERATIONS
+    most = workers + 2 if bulk else 2 * workers
+    pool = ThreadPoolExecutor(workers, "call")
+    in_flight: deque[tuple[list[Row], Future[None], set[str | None]]] = deque()
+    for rows in batches if bulk else ([row] for batch in batches for row in batch):
+        if client.stopped:
+            break
+        # updates of one user keep the order of their rows: what has one of its users in flight waits for it
+        users = {row.user for row in rows if isinstance(row.calls[0], dict)}
+        before = [future for _, future, others in in_flight if not users.isdisjoint(others)]
+        in_flight.append((rows, pool.submit(_deliver, client, operations, rows, before), users))
+        if len(in_flight) >= most:
+            yield from _settle(client, *in_flight.popleft()[:2])
+    while in_flight:
+        yield from _settle(client, *in_flight.popleft()[:2])
 
 
-class Sender:
-    """Sends units of rows, one row or in bulk a batch, from a pool of threads; settles them in order in this one."""
+def _deliver(
+    client: IterableClient, operations: Sequence[Operation], rows: list[Row], before: list[Future[None]]
+) -> None:
+    wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
+    for place, operation in enumerate(operations):
+        waiting = [(row.calls, call) for row in rows if isinstance(call := row.calls[place], dict)]
+        results = client.send(operation, [payload for _, payload in waiting]) if waiting else []
+        for (calls, _), result in zip(waiting, results, strict=True):
+            calls[place] = result
 
-    def __init__(self, client: IterableClient, bulk: bool, workers: int) -> None:
-        self._client, self._bulk = client, bulk
-        self._operations = BULK_OPERATIONS if bulk else SINGLE_OPERATIONS
-        self._pool = ThreadPoolExecutor(workers, "call")
-        self._most = workers + 2 if bulk else 2 * workers
-        self._in_flight: deque[tuple[list[Row], set[str | None], Future[None], list[list[Call]]]] = deque()
 
-    def send(self, batches: Iterable[list[Row]]) -> Iterator[tuple[list[Row], Outcomes]]:
-        """Yields rows in their order, with the outcomes of their calls; now and then, while it waits, no rows.
-
-        A row's update goes before its event, whatever becomes of the update. After client.stop() no more rows begin.
-        """
-        for rows in batches if self._bulk else ([row] for batch in batches for row in batch):
-            if self._client.stopped:
-                break
-            # updates of one user keep the order of their rows: a unit waits for those in flight with one of its users
-            users = {row.user for row in rows if isinstance(row.calls[0], dict)}
-            before = [future for _, others, future, _ in self._in_flight if not users.isdisjoint(others)]
-            answers: list[list[Call]] = []  # what became of the updates and, later, of the events
-            self._in_flight.append((rows, users, self._pool.submit(self._deliver, rows, before, answers), answers))
-            if len(self._in_flight) >= self._most:
-                yield from self._settle_oldest()
-        while self._in_flight:
-            yield from self._settle_oldest()
-
-    def _deliver(self, rows: list[Row], before: list[Future[None]], answers: list[list[Call]]) -> None:
-        wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-        by_kind = zip(*(row.calls for row in rows), strict=True)  # all updates, all events; none without rows
-        for operation, calls in zip(self._operations, by_kind, strict=False):
-            payloads = [call for call in calls if isinstance(call, dict)]
-            results = iter(self._client.send(operation, payloads) if payloads else ())
-            answers.append([next(results) if isinstance(call, dict) else call for call in calls])
-
-    def _settle_oldest(self) -> Iterator[tuple[list[Row], Outcomes]]:
-        rows, _, future, answers = self._in_flight.popleft()
-        while not future.done() and time.monotonic() < self._client.deadline:
-            wait([future], 0.25)
-            yield [], []
-        if future.done():
-            future.result()  # raises what the thread raised
-        else:  # an update that was answered stays so, though the answer about its event is still out
-            rest = (False, NOT_SENT if future.cancel() else IN_DOUBT)
-            answers = list(answers)
-            for calls in list(zip(*(row.calls for row in rows), strict=True))[len(answers) :]:
-                answers.append([rest if isinstance(call, dict) else call for call in calls])
-        yield rows, list(zip(*answers, strict=True))
+def _settle(client: IterableClient, rows: list[Row], future: Future[None]) -> Iterator[list[Row]]:
+    while not future.done() and time.monotonic() < client.deadline:
+        wait([future], 0.25)
+        yield []
+    if future.done():
+        future.result()  # raises what the thread raised
+    else:  # an update that was answered stays so, though the answer about its event is still out
+        rest = (False, NOT_SENT if future.cancel() else IN_DOUBT)
+        for row in rows:  # in a list of its own: the thread may still put its results into the old one
+            row.calls = [rest if isinstance(call, dict) else call for call in row.calls]
+    yield rows
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

@@ -358,16 +358,16 @@ class Results:
         )
         self._separator = "\n"
 
-    def add(self, rows: Sequence[api.Row], outcomes: Sequence[Sequence[api.Call]]) -> None:
+    def add(self, rows: Sequence[api.Row]) -> None:
         """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
         if self._ledger:
             self._ledger.end([
                 (mark, isinstance(call, tuple) and call[0])
-                for row, calls in zip(rows, outcomes, strict=True)
-                for mark, call in zip(row.marks, calls, strict=True) if mark
+                for row in rows for mark, call in zip(row.marks, row.calls, strict=True) if mark
             ])  # fmt: skip
         now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
-        for row, (update, event) in zip(rows, outcomes, strict=True):
+        for row in rows:
+            update, event = row.calls
             success: bool | None = True
             if update is api.BULK_SUCCESS and event is api.BULK_SUCCESS:  # a million times in a large run
                 self.counts["successful"] += 1
@@ -581,7 +581,7 @@ class Run:
             batches = planned_batches(spool, planner, ledger)
             if self.args.dry_run:
                 for rows in batches:
-                    results.add(rows, [row.calls for row in rows])
+                    results.add(rows)
             else:
                 self._send(batches, planner.calls_per_row, results)
             return self._finish(csv_file, results_file, results)
@@ -647,8 +647,8 @@ class Run:
         show = progress_line(self.total, results) if watched else lambda: None
         workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
         try:
-            for rows, outcomes in api.Sender(self.client, self.is_bulk, workers).send(batches):
-                results.add(rows, outcomes)
+            for rows in api.send_rows(self.client, batches, self.is_bulk, workers):
+                results.add(rows)
                 show()
         finally:
             self.client.stop()  # what ends the sending early ends its threads, too
