@@ -21,7 +21,7 @@ import sqlite3
 from abc import abstractmethod
 from collections import Counter, UserString
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -585,7 +585,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, secret: str, writable: bool = True, today: int | None = None) -> None:
-        """Open or create it; what is not `writable` stays as it is on disk.
+        """Open or create it; where it is not `writable`, a copy that is gone in the end.
 
         `secret` is whose calls these are: without it, nobody can tell from the file whom they are about. `today` is in
         days since 1970. Raises LedgerError where the file is damaged or not a ledger.
@@ -593,11 +593,13 @@ class Ledger:
         self._today = int(datetime.now(timezone.utc).timestamp()) // 86400 if today is None else today
         self._project = hashlib.blake2b(secret.encode(), digest_size=16).digest()
         self._hash = hashlib.blake2b(key=hashlib.blake2b(secret.encode()).digest(), digest_size=16)
-        self._writable = writable
         self._in_flight: Counter[int] = Counter()  # calls by key that began and did not end
         advice = f"delete {path} (everything is sent once more then), or choose another output directory"
         try:
-            self._connection = connection = sqlite3.connect(path if writable or path.exists() else ":memory:")
+            self._connection = connection = sqlite3.connect(path if writable else "")  # "": a temporary one
+            if not writable and path.exists():
+                with closing(sqlite3.connect(path)) as original:
+                    original.backup(connection)
             if not connection.execute("PRAGMA schema_version").fetchone()[0]:  # new, or killed before it was more
                 connection.executescript(f"""
                     PRAGMA journal_mode = WAL; BEGIN; PRAGMA application_id = {_LEDGER_ID};
@@ -610,7 +612,6 @@ class Ledger:
             connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
             projects = {row[0] for row in connection.execute("SELECT project FROM projects")}
             self.is_new_project = bool(projects) and self._project not in projects
-            connection.execute("CREATE TEMP TABLE forgotten (key INTEGER PRIMARY KEY)")  # where it is not writable
         except sqlite3.OperationalError as error:
             raise OSError(f"the ledger: {error}") from None
         except sqlite3.Error as error:
@@ -631,8 +632,7 @@ class Ledger:
         One whose like is in flight, be it with the same payload, is not known to be delivered: who can tell how that
         one ends. What is known of others is forgotten: a call may arrive and its answer be lost.
         """
-        sql = """SELECT delivered.key, digest, day FROM json_each(?) CROSS JOIN delivered ON delivered.key = value
-                 WHERE delivered.key NOT IN forgotten"""
+        sql = "SELECT delivered.key, digest, day FROM json_each(?) CROSS JOIN delivered ON delivered.key = value"
         found = self._connection.execute(sql, [json.dumps([key for key, _ in marks])]).fetchall()
         known = {key: digest for key, digest, _ in found}
         delivered = []
@@ -641,12 +641,9 @@ class Ledger:
             if not delivered[-1]:
                 self._in_flight[key] += 1
         outdated = [(key,) for key in known.keys() & self._in_flight.keys()]
-        if self._writable:
-            self._write("DELETE FROM delivered WHERE key = ?", outdated)
-            old = [(self._today, key) for key, _, day in found if day <= self._today - _REFRESH_DAYS]
-            self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
-        else:
-            self._write("INSERT OR IGNORE INTO forgotten VALUES (?)", outdated)
+        self._write("DELETE FROM delivered WHERE key = ?", outdated)
+        old = [(self._today, key) for key, _, day in found if day <= self._today - _REFRESH_DAYS]
+        self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
         return delivered
 
     @_ledger_errors()
@@ -662,15 +659,14 @@ class Ledger:
             else:
                 accepted.pop(key, None)
         rows = sorted((key, digest, self._today) for key, digest in accepted.items() if key not in self._in_flight)
-        if self._writable and rows:
+        if rows:
             self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
             self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
 
     @_ledger_errors()
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
-        if self._writable:
-            self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
+        self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
         self._connection.close()
 
     def _write(self, sql: str, rows: list[Any]) -> None:

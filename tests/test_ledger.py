@@ -105,9 +105,9 @@ def test_a_reader_neither_makes_a_ledger_nor_changes_one(tmp_path: Path) -> None
     ledger.close()
     before = (tmp_path / "ledger.sqlite3").read_bytes()
     reader = open_ledger(tmp_path, writable=False, today=20_050)
-    assert deliver(reader, {"a": 1, "b": 1}) == [True, False]
-    assert deliver(reader, {"a": 2}) == [False]
-    assert deliver(reader, {"a": 1, "b": 1}) == [False, False], "what would be sent is what a run would send"
+    assert deliver(reader, {"a": 1, "b": 1}, accepted=False) == [True, False]
+    assert deliver(reader, {"a": 2}, accepted=False) == [False]
+    assert deliver(reader, {"a": 1, "b": 1}, accepted=False) == [False, False], "what would be sent is what a run would send"
     reader.close()
     assert (tmp_path / "ledger.sqlite3").read_bytes() == before
 
