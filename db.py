@@ -569,19 +569,11 @@ class LedgerError(Exception):
     """The ledger cannot be used. The text is for a person."""
 
 
-@contextmanager
-def _ledger_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:  # a full disk, say
-        raise OSError(f"the ledger: {error}") from None
-
-
 class Ledger:
     """Which calls were delivered before, and with what payload: digests in a small SQLite file, no names, no payloads.
 
     A call is marked, begins, and ends. Every change is committed at once, and survives the end of the process at any
-    moment. Methods raise OSError where the file cannot be read or written.
+    moment. Methods raise sqlite3.Error where the file cannot be read or written: on a full disk, say.
     """
 
     def __init__(self, path: Path, secret: str, writable: bool = True, today: int | None = None) -> None:
@@ -612,8 +604,8 @@ class Ledger:
             connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
             projects = {row[0] for row in connection.execute("SELECT project FROM projects")}
             self.is_new_project = bool(projects) and self._project not in projects
-        except sqlite3.OperationalError as error:
-            raise OSError(f"the ledger: {error}") from None
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.Error as error:
             raise LedgerError(f"The ledger {path} cannot be used ({error}): {advice}") from None
 
@@ -625,7 +617,6 @@ class Ledger:
         state.update(marshal.dumps(payload, 2))  # exact, four times as fast as JSON, and the same since Python 2.5
         return key, state.digest()
 
-    @_ledger_errors()
     def begin(self, marks: Sequence[Mark]) -> list[bool]:
         """Whether each of these calls was delivered before with the same payload; the others are in flight from now on.
 
@@ -646,7 +637,6 @@ class Ledger:
         self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
         return delivered
 
-    @_ledger_errors()
     def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
         """Record which of these calls were accepted, unless a later one of the same name is in flight."""
         accepted: dict[int, bytes] = {}
@@ -663,7 +653,6 @@ class Ledger:
             self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
             self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
 
-    @_ledger_errors()
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
         self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])

@@ -43,6 +43,7 @@ import os
 import pickle
 import re
 import shutil
+import sqlite3
 import tempfile
 import time
 import uuid
@@ -771,8 +772,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = str(error), 2
     except db.DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
-    except OSError as error:
-        where, why = settings.output_dir if settings else "here", error.strerror or error
+    except (OSError, sqlite3.Error) as error:
+        why = (error.strerror or error) if isinstance(error, OSError) else f"the ledger: {error}"
+        where = settings.output_dir if settings else "here"
         message, code = f"Output could not be written to {where}: {why}. {ADVICE_NO_OUTPUT}", 4
     message = "\n".join(map(shown, message.split("\n")))
     log.error("%s", message)

@@ -107,7 +107,7 @@ def test_a_reader_neither_makes_a_ledger_nor_changes_one(tmp_path: Path) -> None
     reader = open_ledger(tmp_path, writable=False, today=20_050)
     assert deliver(reader, {"a": 1, "b": 1}, accepted=False) == [True, False]
     assert deliver(reader, {"a": 2}, accepted=False) == [False]
-    assert deliver(reader, {"a": 1, "b": 1}, accepted=False) == [False, False], "what would be sent is what a run would send"
+    assert deliver(reader, {"a": 1, "b": 1}, accepted=False) == [False, False], "as in a run"
     reader.close()
     assert (tmp_path / "ledger.sqlite3").read_bytes() == before
 
