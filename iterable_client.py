@@ -777,7 +777,7 @@ class OutputFile:
         self._part.unlink()
         return path
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """Removes what was not committed."""
         with contextlib.suppress(OSError):  # closing flushes, and a full disk was reported already
             self.text.close()
@@ -822,11 +822,8 @@ def export_results_to_csv(user_records: Sequence[Mapping[str, Any]], filename: s
     """
     path = Path(filename or f"query_results_{datetime.now():%Y%m%d_%H%M%S}.csv")
     columns = list(dict.fromkeys(column for record in user_records for column in record))
-    file = CsvFile(path.parent, path.name)
-    try:
+    with contextlib.closing(CsvFile(path.parent, path.name)) as file:
         file.write(columns)
         for record in user_records:
             file.write([record.get(column) for column in columns])
         return str(file.commit())
-    finally:
-        file.discard()

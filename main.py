@@ -49,7 +49,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -571,10 +571,8 @@ class Run:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
             stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
-            csv_file = api.CsvFile(directory, f"query_results_{stamp}.csv")
-            stack.callback(csv_file.discard)
-            results_file = api.OutputFile(directory, f"integration_results_{stamp}.json")
-            stack.callback(results_file.discard)
+            csv_file = stack.enter_context(closing(api.CsvFile(directory, f"query_results_{stamp}.csv")))
+            results_file = stack.enter_context(closing(api.OutputFile(directory, f"integration_results_{stamp}.json")))
             spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
             ledger = self._open_ledger(stack) if self.settings.send_only_changes else None
             planner = self._query(csv_file, spool)

@@ -321,15 +321,15 @@ def test_an_output_file_is_hidden_and_private_until_it_is_committed(tmp_path: Pa
     assert (part.name[0], part.suffix, stat.S_IMODE(part.stat().st_mode)) == (".", ".part", 0o600)
     assert file.commit() == tmp_path / "out.json"
     assert (names(tmp_path), (tmp_path / "out.json").read_bytes()) == (["out.json"], "é\n".encode())
-    file.discard()  # of what was committed nothing is removed
+    file.close()  # of what was committed nothing is removed
     assert names(tmp_path) == ["out.json"]
 
 
-def test_a_discarded_file_is_gone_and_may_be_discarded_again(tmp_path: Path) -> None:
+def test_a_closed_file_is_gone_and_may_be_closed_again(tmp_path: Path) -> None:
     file = OutputFile(tmp_path, "out.json")
     file.text.write("x")
-    file.discard()
-    file.discard()
+    file.close()
+    file.close()
     assert names(tmp_path) == []
 
 
@@ -354,4 +354,4 @@ def test_a_link_in_the_place_of_an_output_file_is_not_followed(tmp_path: Path) -
 def test_a_written_row_tells_its_length(tmp_path: Path) -> None:
     file = CsvFile(tmp_path, "out.csv")
     assert [file.write(["é", 10, None]), file.write(["=1"])] == [len("é,10,\r\n"), len("'=1\r\n")]
-    file.discard()
+    file.close()
