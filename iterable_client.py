@@ -310,11 +310,10 @@ FAILURE_CODES = {  # beginnings of the names of failedUpdates' lists, and what t
 def judge(answer: Answer) -> Result:
     """Whether a single call succeeded. An event whose name the project disallows is answered much like a success."""
     msg = str(answer.body.get("msg"))
-    if not (200 <= answer.status < 300 and answer.body.get("code") == "Success"):
-        return False, answer.body
-    if "is disallowed from tracking" in msg:
+    is_success = 200 <= answer.status < 300 and answer.body.get("code") == "Success"
+    if is_success and "is disallowed from tracking" in msg:
         return False, {"code": "DisallowedEventName", "msg": msg}
-    return True, answer.body
+    return is_success, answer.body
 
 
 def judge_bulk(body: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> list[Result | None]:
@@ -340,10 +339,8 @@ def judge_bulk(body: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -
     all_counted = all_found and body["successCount"] + body["failCount"] == sent
     if all_counted and body["failCount"] == failed:
         return results
-    items_of_user = Counter(user for user in users if user in named)
-    doubtful = {user for user, items in items_of_user.items() if mentions[user] < items}
-    least = failed - sum(items_of_user[user] - mentions[user] for user in doubtful)
-    others_succeeded = all_counted and body["failCount"] == least
+    doubtful = Counter(user for user in users if user in named) - mentions  # only users with more items than mentions
+    others_succeeded = all_counted and body["failCount"] == failed - doubtful.total()
     return [
         None if user in doubtful or (result is BULK_SUCCESS and not others_succeeded) else result
         for user, result in zip(users, results, strict=True)
@@ -355,13 +352,14 @@ def _named_users(body: Mapping[str, Any]) -> tuple[dict[str, str], Counter[str]]
     named: dict[str, str] = {}
     mentions: Counter[str] = Counter()
     updates = body.get("failedUpdates")
-    for source in (updates if isinstance(updates, dict) else {}, body):
-        for name in source if source is updates else ("invalidEmails", "invalidUserIds"):
+    older = {name: body.get(name) for name in ("invalidEmails", "invalidUserIds")}
+    for source in (updates if isinstance(updates, dict) else {}, older):
+        for name in source:
             code = next((code for start, code in FAILURE_CODES.items() if name.startswith(start)), name)
-            for user, times in Counter(_key(name, user) for user in _list(source, name)).items():
-                if not name.startswith("noOp"):  # nothing to change is a success
-                    named.setdefault(user, code)
-                    mentions[user] = max(mentions[user], times)
+            if not name.startswith("noOp"):  # nothing to change is a success
+                users = Counter(_key(name, user) for user in _list(source, name))
+                named = dict.fromkeys(users, code) | named
+                mentions |= users
     return named, mentions
 
 
