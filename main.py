@@ -52,7 +52,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -81,46 +80,45 @@ class RunError(Exception):
 # --- Settings --------------------------------------------------------------------------------------------------------
 
 
-URL = (  # any path for SQLite; elsewhere no @ / # where a password could have left them
-    r"sqlite(\+\w+)?:[^\0-\x1f\x7f]*|(?!sqlite\b)[A-Za-z][\w+.-]*://([^\s@/#?\x1b]*@)?[^\s@#\x1b]*"
+Kind = tuple[str, Callable[[str], Any]]
+"""What the text of a setting must be, and what reads it; of any other text this makes None, or an error."""
+
+
+def matching(expected: str, pattern: str = r"[^\0]+", read: Callable[[str], Any] = str) -> Kind:
+    """Text that matches a pattern; by default what a path or a name may hold."""
+    return expected, lambda text: read(text) if re.fullmatch(pattern, text, re.ASCII) else None
+
+
+def number(read: Callable[[str], float], least: float, most: float) -> Kind:
+    """A number in a range."""
+    expected = "a whole number" if read is int else "a number"
+    return f"{expected} from {least:g} to {most:g}", lambda text: read(text) if least <= read(text) <= most else None
+
+
+NAME, PATH = matching("one word"), matching("a path", read=Path)
+FLAG = matching("true or false", "(?i)true|false", lambda text: text.lower() == "true")
+MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
+LEVEL = matching("DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", str.upper)
+ZONE = matching("a time zone, such as Europe/Berlin", read=ZoneInfo)
+KEY = matching("printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+")  # it goes into a header
+URL = matching(  # any path for SQLite; elsewhere no @ / # where a password could have left them
+    "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
+    r"sqlite(\+\w+)?:[^\0-\x1f\x7f]*|(?!sqlite\b)[A-Za-z][\w+.-]*://([^\s@/#?\x1b]*@)?[^\s@#\x1b]*",
 )
-PRINTABLE = r"[!-~]+"  # it goes into a header
 HOST = r"(?!-)[A-Za-z\d-]{1,63}(\.(?!-)[A-Za-z\d-]{1,63})*"
 PORT = r"(:([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
 LOOPBACK = r"(localhost|127(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}|\[::1\])"
-BASE_URL = rf"(https://{HOST}|http://{LOOPBACK}){PORT}/?"  # no key over plain http
-EXPECTED = {  # what a text must be to become a value of some kind, or to match
-    bool: "true or false", int: "a whole number", float: "a number", str: "one word", Path: "a path",
-    ZoneInfo: "a time zone, such as Europe/Berlin",
-    PRINTABLE: "printable ASCII without spaces, such as 0123456789abcdef",
-    URL: "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
-    BASE_URL: "https:// and a host and nothing else, such as https://api.iterable.com",
-}  # fmt: skip
+BASE_URL = matching(  # no key over plain http
+    "https:// and a host and nothing else, such as https://api.iterable.com",
+    rf"(https://{HOST}|http://{LOOPBACK}){PORT}/?", lambda text: text.rstrip("/"),
+)  # fmt: skip
 
 
-def parse(kind: Callable[[str], Any], allowed: tuple[Any, ...], text: str) -> Any:
-    """A setting's value; `allowed` is a pattern, some words, or a least and a greatest number. Raises ValueError."""
-    if allowed and allowed[0] in EXPECTED:
-        if not re.fullmatch(allowed[0], text, re.ASCII):
-            raise ValueError
-        return text.rstrip("/") if allowed[0] is BASE_URL else text
-    if kind is bool or (kind is str and allowed):
-        return {str(word).lower(): word for word in allowed or (True, False)}[text.lower()]
-    if "\0" in text:  # what no path and no name may hold
-        raise ValueError
-    value = kind(text)
-    if allowed and not allowed[0] <= value <= allowed[1]:
-        raise ValueError
-    return value
-
-
-def _setting(kind: Callable[[str], Any], default: str, text: str, *allowed: Any) -> Any:
+def _setting(kind: Kind, default: str, text: str) -> Any:
     """A field of Settings: what its text is read as, its default as text ("" for none), what it is for."""
-    expected = EXPECTED.get(allowed[0] if allowed else kind) or " or ".join(map(str, allowed))
-    if kind in (int, float):
-        expected = f"{EXPECTED[kind]} from {allowed[0]:g} to {allowed[1]:g}"
-    metadata = {"parse": partial(parse, kind, allowed), "default": default, "help": text, "expected": expected}
-    return field(default=parse(kind, allowed, default) if default else None, metadata=metadata)
+    expected, read = kind
+    metadata = {"expected": expected, "read": read, "default": default, "help": text}
+    return field(default=read(default) if default else None, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -128,29 +126,26 @@ class Settings:
     """Every setting. This table drives parsing and its errors; tests hold .env.example and README to it."""
 
     # fmt: off
-    database_url: str = _setting(str, "", "The database; @ : / # in its password are percent-encoded", URL)
-    database_timezone: ZoneInfo = _setting(ZoneInfo, "UTC", "Zone of the database's times that have none")
-    queries_file: Path = _setting(Path, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
-    query: str = _setting(str, "pro_users_recent_engagement", "The query whose rows are sent")
-    lookback_days: float = _setting(float, "7", "Length of the window, in days of 24 hours", 0.001, 36500)
-    iterable_api_key: str = _setting(str, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one", PRINTABLE)
-    use_jwt_auth: bool = _setting(bool, "false", "Sign every call, as JWT-enabled keys demand")
-    iterable_jwt_secret: str = _setting(str, "", "The JWT-enabled key's secret, which Iterable showed once", PRINTABLE)
-    iterable_api_base_url: str = _setting(
-        str, "https://api.iterable.com", "In the EU https://api.eu.iterable.com", BASE_URL
-    )
-    send_mode: str = _setting(str, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above",
-                              "auto", "single", "bulk")
-    workers: int | None = _setting(int, "", "Calls at a time; default 64 single or 6 bulk ones", 1, 512)
-    rate_limit_factor: float = _setting(float, "0.95", "Share of Iterable's limits that is used", 0.001, 10000)
-    max_retries: int = _setting(int, "3", "Attempts of a call in all", 1, 20)
-    backoff_factor: float = _setting(float, "2", "Each wait between attempts is so many times the last", 1, 10)
-    initial_backoff: float = _setting(float, "1", "Seconds of the first wait between attempts", 0, 60)
-    request_timeout: float = _setting(float, "30", "Seconds of silence that end an attempt", 0.1, 600)
-    send_only_changes: bool = _setting(bool, "false", "Skip what Iterable accepted before, unchanged")
-    output_dir: Path = _setting(Path, ".", "Where CSV, results, lock and log go; a directory for each sync")
-    log_file: Path | None = _setting(Path, "", "The log; default iterable_integration.log in OUTPUT_DIR")
-    log_level: str = _setting(str, "INFO", "What is logged, at the least", "DEBUG", "INFO", "WARNING", "ERROR")
+    database_url: str = _setting(URL, "", "The database; @ : / # in its password are percent-encoded")
+    database_timezone: ZoneInfo = _setting(ZONE, "UTC", "Zone of the database's times that have none")
+    queries_file: Path = _setting(PATH, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
+    query: str = _setting(NAME, "pro_users_recent_engagement", "The query whose rows are sent")
+    lookback_days: float = _setting(number(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours")
+    iterable_api_key: str = _setting(KEY, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
+    use_jwt_auth: bool = _setting(FLAG, "false", "Sign every call, as JWT-enabled keys demand")
+    iterable_jwt_secret: str = _setting(KEY, "", "The JWT-enabled key's secret, which Iterable showed once")
+    iterable_api_base_url: str = _setting(BASE_URL, "https://api.iterable.com", "In the EU https://api.eu.iterable.com")
+    send_mode: str = _setting(MODE, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above")
+    workers: int | None = _setting(number(int, 1, 512), "", "Calls at a time; default 64 single or 6 bulk ones")
+    rate_limit_factor: float = _setting(number(float, 0.001, 10000), "0.95", "Share of Iterable's limits that is used")
+    max_retries: int = _setting(number(int, 1, 20), "3", "Attempts of a call in all")
+    backoff_factor: float = _setting(number(float, 1, 10), "2", "Each wait between attempts is so many times the last")
+    initial_backoff: float = _setting(number(float, 0, 60), "1", "Seconds of the first wait between attempts")
+    request_timeout: float = _setting(number(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
+    send_only_changes: bool = _setting(FLAG, "false", "Skip what Iterable accepted before, unchanged")
+    output_dir: Path = _setting(PATH, ".", "Where CSV, results, lock and log go; a directory for each sync")
+    log_file: Path | None = _setting(PATH, "", "The log; default iterable_integration.log in OUTPUT_DIR")
+    log_level: str = _setting(LEVEL, "INFO", "What is logged, at the least")
     # fmt: on
 
 
@@ -171,14 +166,13 @@ def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> 
         required = setting.name in REQUIRED and not (args.dry_run and setting.name.startswith("iterable"))
         if setting.name == "iterable_jwt_secret":
             required = required and parsed.get("use_jwt_auth", False)
-        expected = setting.metadata["expected"]
-        try:
-            if text and text.strip():
-                parsed[setting.name] = setting.metadata["parse"](text)
-            elif required:
-                faults.append(f"{name} is not set: it must be {expected}")
-        except (ValueError, KeyError, OSError):  # the last two from ZoneInfo
-            faults.append(f"{name} must be {expected}")
+        if text and text.strip():
+            with suppress(ValueError, KeyError, OSError):  # the last two from ZoneInfo
+                parsed[setting.name] = setting.metadata["read"](text)
+            if parsed.get(setting.name) is None:
+                faults.append(f"{name} must be {setting.metadata['expected']}")
+        elif required:
+            faults.append(f"{name} is not set: it must be {setting.metadata['expected']}")
     if parsed.get("use_jwt_auth") and parsed.get("send_mode") == "bulk":
         faults.append("SEND_MODE must be auto or single with USE_JWT_AUTH: such keys cannot call bulk operations")
     if faults:
