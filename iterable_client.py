@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import sha1
 from itertools import repeat
 from pathlib import Path
@@ -380,9 +381,8 @@ def _user_of(payload: Mapping[str, Any]) -> str:
 # --- The client ------------------------------------------------------------------------------------------------------
 
 
-def sign_jwt(claims: Mapping[str, Any], secret: str) -> str:
-    """A JSON Web Token as Iterable wants it: HS256, the secret taken as text."""
-    return jwt.encode(dict(claims), secret, algorithm="HS256")
+sign_jwt = partial(jwt.encode, algorithm="HS256")
+"""A JSON Web Token as Iterable wants it, of claims and a secret that is taken as text."""
 
 
 def encode(payload: object) -> bytes:
@@ -697,7 +697,6 @@ def send_rows(client: IterableClient, batches: Iterable[list[Row]], bulk: bool, 
     Yields the rows in their order; now and then, while it waits, none. A row's update goes before its event, whatever
     becomes of the update. After client.stop() no more rows begin.
     """
-    operations = BULK_OPERATIONS if bulk else SINGLE_OPERATIONS
     most = workers + 2 if bulk else 2 * workers
     pool = ThreadPoolExecutor(workers, "call")
     in_flight: deque[tuple[list[Row], Future[None], set[str | None]]] = deque()
@@ -707,18 +706,16 @@ def send_rows(client: IterableClient, batches: Iterable[list[Row]], bulk: bool, 
         # updates of one user keep the order of their rows: what has one of its users in flight waits for it
         users = {row.user for row in rows if isinstance(row.calls[0], dict)}
         before = [future for _, future, others in in_flight if not users.isdisjoint(others)]
-        in_flight.append((rows, pool.submit(_deliver, client, operations, rows, before), users))
+        in_flight.append((rows, pool.submit(_deliver, client, bulk, rows, before), users))
         if len(in_flight) >= most:
             yield from _settle(client, *in_flight.popleft()[:2])
     while in_flight:
         yield from _settle(client, *in_flight.popleft()[:2])
 
 
-def _deliver(
-    client: IterableClient, operations: Sequence[Operation], rows: list[Row], before: list[Future[None]]
-) -> None:
+def _deliver(client: IterableClient, bulk: bool, rows: list[Row], before: list[Future[None]]) -> None:
     wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
-    for place, operation in enumerate(operations):
+    for place, operation in enumerate(BULK_OPERATIONS if bulk else SINGLE_OPERATIONS):
         waiting = [(row.calls, call) for row in rows if isinstance(call := row.calls[place], dict)]
         results = client.send(operation, [payload for _, payload in waiting]) if waiting else []
         for (calls, _), result in zip(waiting, results, strict=True):
