@@ -108,13 +108,11 @@ def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
 def _read(path: Path) -> str:
     """The file's text, without a byte order mark and with \\n for line endings."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise _error_in(path, "", line, "this is not UTF-8: save the file as UTF-8") from None
 
 
@@ -237,12 +235,10 @@ class Database(AbstractContextManager["Database"]):
 
         Rows stream: they are read once, and before the next query. Reading them, too, may raise DatabaseError.
         """
-        window = {"since": since, "until": until}
-        used = {token["parameter"] for token in _TOKENS.finditer(query.sql)} & window.keys()
+        bounds = {"since": since, "until": until}
+        local = {name: time.astimezone(self._zone).replace(tzinfo=None) for name, time in bounds.items()}
         with self._errors(query):
-            columns, rows = self._execute(
-                query.sql, {name: window[name].astimezone(self._zone).replace(tzinfo=None) for name in used}
-            )
+            columns, rows = self._execute(query.sql, local)
         if not columns:
             raise query.error("this statement returns no rows: a query is a SELECT")
         for name, count in Counter(columns).items():
