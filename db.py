@@ -213,14 +213,12 @@ def connect(url: str, zone: ZoneInfo) -> Database:
 
 def describe_url(url: str) -> str:
     """The URL for logs: no password, and none of the parameters after `?`, which may hold one."""
-    scheme, separator, rest = url.partition("://")
-    if scheme.lower() in _SQLITE:
+    if url.partition("://")[0].lower() in _SQLITE:
         return url
-    place, _, parameters = rest.partition("?")
-    if not separator or "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
+    place, _, parameters = url.partition("?")
+    if "://" not in place or "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
         return "***"
-    account, at, place = place.rpartition("@")
-    return f"{scheme}://{re.sub('(?s):.*', ':***', account)}{at}{place}"
+    return re.sub("(?s)(://[^:]*):.*@", r"\1:***@", place)
 
 
 class Database(AbstractContextManager["Database"]):
