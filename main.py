@@ -445,12 +445,11 @@ def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None
     yield rows
 
 
-def progress_line(total: int, results: Results) -> Callable[[], None]:
-    """A function that shows, at most twice a second, rows of total, rate, time left and failures on the terminal."""
+def with_progress(batches: Iterator[list[api.Row]], total: int, results: Results) -> Iterator[list[api.Row]]:
+    """The batches; at most twice a second a line on the terminal has rows of total, rate, time left and failures."""
     began = shown = time.monotonic()
-
-    def show() -> None:
-        nonlocal shown
+    for rows in batches:
+        yield rows
         if (now := time.monotonic()) - shown >= 0.5:
             shown = now
             done, failed = results.recorded, sum(results.failure_reasons.values())
@@ -459,8 +458,8 @@ def progress_line(total: int, results: Results) -> Callable[[], None]:
             line = f"{done:,} of {total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
             with suppress(OSError):  # the terminal may be gone
                 print(f"\r\033[K{line}", end="\r", file=sys.stderr, flush=True)
-
-    return show
+    with suppress(OSError):
+        print("\r\033[K", end="", file=sys.stderr)
 
 
 # --- The run ---------------------------------------------------------------------------------------------------------
@@ -636,18 +635,15 @@ class Run:
             )  # fmt: skip
         except ValueError as error:
             raise RunError(str(error), 2) from None
-        watched = sys.stderr.isatty() and not (self.args.quiet or self.args.verbose)
-        show = progress_line(self.total, results) if watched else lambda: None
         workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
         try:
-            for rows in api.send_rows(self.client, batches, self.is_bulk, workers):
+            settled = api.send_rows(self.client, batches, self.is_bulk, workers)
+            if sys.stderr.isatty() and not (self.args.quiet or self.args.verbose):
+                settled = with_progress(settled, self.total, results)
+            for rows in settled:
                 results.add(rows)
-                show()
         finally:
             self.client.stop()  # what ends the sending early ends its threads, too
-        if watched:
-            with suppress(OSError):
-                print("\r\033[K", end="", file=sys.stderr)
 
     def _outcome(self, results: Results) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
