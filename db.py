@@ -54,10 +54,9 @@ class Query:
     keys: Mapping[str, str]  # as written: {"email": "email", "user fields": "first_name, last_name"}
     key_lines: Mapping[str, int]
 
-    def error(self, message: str, key: str | None = None) -> QueryFileError:
+    def error(self, message: str, key: str = "") -> QueryFileError:
         """An error about this query, to raise; with `key`, about the line of that key."""
-        line = self.key_lines.get(key, self.line) if key else self.line
-        return _error_in(self.path, self.name, line, message)
+        return _error_in(self.path, self.name, self.key_lines.get(key, self.line), message)
 
 
 # What in a statement is a comment, a parameter, or its end. Quoted text makes tokens of its own, so that nothing in it
@@ -153,12 +152,10 @@ def _parse(path: Path, lines: list[str], first: int, keys: Collection[str]) -> Q
 
 def _near_miss(comment: str, keys: Collection[str]) -> str | None:
     """The complaint about a comment that seems to mean a key: '-- User_Fields: a', '--email: a', '-- Name: a'."""
-    label = comment.partition(":")[0]
-    if label == comment:
-        return None
+    label, colon, _ = comment.partition(":")
     plain = {_plain(key): f"-- {key}:" for key in ("name", *keys)}
     near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.75)
-    if not near:
+    if not colon or not near:
         return None
     meant = plain[near[0]]
     if comment.startswith(meant):

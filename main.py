@@ -554,7 +554,6 @@ class Run:
         self.report_queries = [query for query in queries.values() if not query.keys]
         self.reports: dict[str, list[Record]] = {}
         self.total = 0
-        self.client: api.IterableClient | None = None
         self.warnings: list[str] = args.warnings
 
     def execute(self) -> int:
@@ -625,7 +624,7 @@ class Run:
         if self.signals.received:  # and its exception was swallowed, as in a __del__
             raise KeyboardInterrupt
         try:
-            self.client = self.signals.client = api.IterableClient(
+            client = self.signals.client = api.IterableClient(
                 settings.iterable_api_key, settings.iterable_jwt_secret, settings.use_jwt_auth,
                 settings.iterable_api_base_url, max_retries=settings.max_retries,
                 backoff_factor=settings.backoff_factor, initial_backoff=settings.initial_backoff,
@@ -637,17 +636,17 @@ class Run:
             raise RunError(str(error), 2) from None
         workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
         try:
-            settled = api.send_rows(self.client, batches, self.is_bulk, workers)
+            settled = api.send_rows(client, batches, self.is_bulk, workers)
             if sys.stderr.isatty() and not (self.args.quiet or self.args.verbose):
                 settled = with_progress(settled, self.total, results)
             for rows in settled:
                 results.add(rows)
         finally:
-            self.client.stop()  # what ends the sending early ends its threads, too
+            client.stop()  # what ends the sending early ends its threads, too
 
     def _outcome(self, results: Results) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
-        client, failed = self.client, bool(results.failure_reasons)
+        client, failed = self.signals.client, bool(results.failure_reasons)
         if client is None:
             return "dry_run", int(failed)
         if client.filtered_fields:
@@ -667,7 +666,7 @@ class Run:
 
     def _finish(self, csv_file: api.CsvFile, results_file: api.OutputFile, results: Results) -> int:
         """Completes the results file, lets both files appear, prints the summary; returns the exit code."""
-        settings, client, finished = self.settings, self.client, datetime.now(timezone.utc)
+        settings, client, finished = self.settings, self.signals.client, datetime.now(timezone.utc)
         status, code = self._outcome(results)
         paths = [csv_file.commit()]
         run = {
