@@ -262,10 +262,9 @@ def demanded_wait(status: int, headers: Mapping[str, str], body: Any, now: float
         return float(header)
     with contextlib.suppress(TypeError, ValueError, OverflowError):  # none, or no date
         return max(parsedate_to_datetime(header).timestamp() - now, 0.0)
-    try:
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
         return max(float(body["params"]["rateLimitReset"]), 0.0) if status == 429 else 0.0
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return 0.0
+    return 0.0
 
 
 class Pacer:
@@ -325,7 +324,7 @@ def judge_bulk(body: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -
     user's several items, if the user was named less often, any may be meant.
     """
     named, mentions = _named_users(body)
-    disallowed = set(_list(body, "disallowedEventNames"))
+    disallowed = set(_names(body, "disallowedEventNames"))
     if not named and not disallowed and (body["successCount"], body["failCount"]) == (len(payloads), 0):
         return [BULK_SUCCESS] * len(payloads)  # nearly always
     users = [_user_of(item) for item in payloads]
@@ -358,24 +357,21 @@ def _named_users(body: Mapping[str, Any]) -> tuple[dict[str, str], Counter[str]]
         for name in source:
             code = next((code for start, code in FAILURE_CODES.items() if name.startswith(start)), name)
             if not name.startswith("noOp"):  # nothing to change is a success
-                users = Counter(_key(name, user) for user in _list(source, name))
+                users = Counter(_names(source, name))
                 named = dict.fromkeys(users, code) | named
                 mentions |= users
     return named, mentions
 
 
-def _list(source: Mapping[str, Any], name: str) -> list[str]:
-    value = source.get(name)
-    return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _key(list_name: str, user: str) -> str:
-    return user.strip().lower() if list_name.endswith("Emails") else user
+def _names(source: Mapping[str, Any], list_name: str) -> list[str]:
+    """What a list of an answer names; emails are comparable with those of _user_of()."""
+    value = source.get(list_name)
+    names = [str(item) for item in value] if isinstance(value, list) else []
+    return [name.strip().lower() for name in names] if list_name.endswith("Emails") else names
 
 
 def _user_of(payload: Mapping[str, Any]) -> str:
-    """The user of a payload, as _key() names those of an answer."""
-    return _key("Emails", payload["email"]) if "email" in payload else str(payload["userId"])
+    return payload["email"].strip().lower() if "email" in payload else str(payload["userId"])
 
 
 # --- The client ------------------------------------------------------------------------------------------------------
@@ -523,7 +519,7 @@ class IterableClient:
         code = answer.body.get("code")
         if 200 <= answer.status < 300 and not answer.retryable:  # retryable: what came was not Iterable's
             with self._lock:
-                self.filtered_fields.update(_list(answer.body, "filteredOutFields"))
+                self.filtered_fields.update(_names(answer.body, "filteredOutFields"))
             results = judge_bulk(answer.body, payloads)
         elif code not in REFUSALS and (answer.status in (400, 413, 500) or code == "BatchTooLarge"):
             results = [None] * len(payloads)  # one row may spoil a request
