@@ -751,13 +751,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             texts = stack.enter_context(demo_settings()) if args.demo else read_env(args)
             settings = load_settings(args, texts)
             return Run(settings, args, signals).execute()
-    except KeyboardInterrupt:
-        message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
         message, code = str(error), error.code
     except (db.QueryFileError, db.LedgerError) as error:
         message, code = str(error), 2
-    except db.DatabaseError as error:  # sqlite3 makes such a one of what a signal handler raises
+    except (KeyboardInterrupt, db.DatabaseError) as error:  # sqlite3 makes the latter of what a signal handler raises
         message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
     except (OSError, sqlite3.Error) as error:
         why = (error.strerror or error) if isinstance(error, OSError) else f"the ledger: {error}"
