@@ -641,8 +641,9 @@ class Run:
                 settled = with_progress(settled, self.total, results)
             for rows in settled:
                 results.add(rows)
-        finally:
+        except BaseException:
             client.stop()  # what ends the sending early ends its threads, too
+            raise
 
     def _outcome(self, results: Results) -> tuple[str, int]:
         """The run's status and exit code; adds what a person should know."""
