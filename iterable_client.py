@@ -699,10 +699,11 @@ def send_rows(client: IterableClient, batches: Iterable[list[Row]], bulk: bool, 
     for rows in batches if bulk else ([row] for batch in batches for row in batch):
         if client.stopped:
             break
-        # updates of one user keep the order of their rows: what has one of its users in flight waits for it
-        users = {row.user for row in rows if isinstance(row.calls[0], dict)}
-        before = [future for _, future, others in in_flight if not users.isdisjoint(others)]
-        in_flight.append((rows, pool.submit(_deliver, client, bulk, rows, before), users))
+        # updates of one user and events of one id keep the order of their rows: what is in flight is waited for
+        names = {row.user for row in rows if isinstance(row.calls[0], dict)}
+        names |= {row.event_id for row in rows if isinstance(row.calls[1], dict)}
+        before = [future for _, future, others in in_flight if not names.isdisjoint(others)]
+        in_flight.append((rows, pool.submit(_deliver, client, bulk, rows, before), names))
         if len(in_flight) >= most:
             yield from _settle(client, *in_flight.popleft()[:2])
     while in_flight:

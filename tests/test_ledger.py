@@ -251,6 +251,15 @@ def test_of_several_rows_of_a_user_the_last_is_what_stays_run_after_run(
         assert server.users["a@example.com"]["field"] == "value 2"
 
 
+def test_of_several_events_of_one_id_the_last_is_what_stays(project: Project, server: FakeIterable) -> None:
+    project.queries("""-- name: q\n-- email: email\n-- event: seen\n-- event fields: number\n-- event id: same
+        SELECT id AS number, 'a@example.com' AS email, 7 AS same FROM customers WHERE id <= 5 ORDER BY id""")
+    fault = server.add_fault("status", status=500, times=1)  # of the first, which is sent again later
+    assert counts(project.run(ONLY, QUERY="q", INITIAL_BACKOFF="0.2")) == [5, 0, 0, 0, 0]
+    assert fault.hits == 1
+    assert [event["dataFields"] for event in server.events.values()] == [{"number": 5}]
+
+
 def test_two_queries_that_update_a_user_do_not_undo_each_other(project: Project, server: FakeIterable) -> None:
     project.queries("\n".join(
         f"-- name: {field}\n-- email: email\n-- user fields: {field}\nSELECT email, {field} FROM customers;"
