@@ -365,9 +365,13 @@ def slow(project: Project, with_server: str) -> Iterator[tuple[subprocess.Popen[
     project.queries(HEAD + SLOW[with_server])
     process = project.start()
     deadline = time.monotonic() + WAIT_SECONDS
-    while not (sleepers := ask(project, SLEEPERS[with_server])) and time.monotonic() < deadline:
+    sleepers: list[tuple[object, ...]] = []
+    has_rows = False  # either may come first
+    while not (sleepers and has_rows):
         assert process.poll() is None, process.communicate()
-    assert any(path.name.endswith(".part") and path.stat().st_size for path in project.output.iterdir())
+        assert time.monotonic() < deadline, (sleepers, has_rows)
+        sleepers = ask(project, SLEEPERS[with_server])
+        has_rows = any(path.name.endswith(".part") and path.stat().st_size for path in project.output.iterdir())
     yield process, KILL[with_server].format(sleepers[0][0])
     process.kill()
 
