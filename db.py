@@ -79,6 +79,9 @@ _COMMENT_LINE = re.compile(r"\s*(--|$)")
 _KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
 
 
+_MOST_BYTES = 1_000_000  # of a queries file
+
+
 def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
     """Read the queries of a file, by name and in its order.
 
@@ -107,6 +110,8 @@ def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
 def _read(path: Path) -> str:
     """The file's text, without a byte order mark and with \\n for line endings."""
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise QueryFileError(f"The queries file {path} has {size:,} bytes: this is no file that a person wrote.")
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
@@ -210,12 +215,15 @@ def connect(url: str, zone: ZoneInfo) -> Database:
 
 def describe_url(url: str) -> str:
     """The URL for logs: no password, and none of the parameters after `?`, which may hold one."""
-    if url.partition("://")[0].lower() in _SQLITE:
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() in _SQLITE:
         return url
-    place, _, parameters = url.partition("?")
-    if "://" not in place or "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
+    place, _, parameters = rest.partition("?")
+    if not separator:
         return "***"
-    return re.sub("(?s)(://[^:]*):.*@", r"\1:***@", place)
+    if "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
+        return f"{scheme}://***"
+    return f"{scheme}://" + re.sub("(?s)^([^:]*):.*@", r"\1:***@", place)
 
 
 class Database(AbstractContextManager["Database"]):
@@ -526,18 +534,24 @@ BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000  # memory follows the batches in use, so wide rows make smaller ones
 
 
-def spool(rows: Iterable[Any], file: IO[bytes], write: Callable[[Any], int]) -> int:
-    """Put rows, typed, into a file, and each through `write`, which returns its characters; return their number."""
+def spool(query: Query, rows: Iterable[Any], file: IO[bytes], write: Callable[[Any], int]) -> int:
+    """Put the rows of a query, typed, into a file, and each through `write`, which returns its characters.
+
+    Returns how many rows there are. Raises DatabaseError where one has a value that cannot be kept.
+    """
     batch: list[Any] = []
     total = size = 0
-    for row in rows:
-        batch.append(row)
-        size += write(row)
-        if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
-            pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-            total, size, batch = total + len(batch), 0, []
-    for last in (batch, []):  # the empty one marks the end
-        pickle.dump(last, file, pickle.HIGHEST_PROTOCOL)
+    try:
+        for row in rows:
+            batch.append(row)
+            size += write(row)
+            if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
+                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+                total, size, batch = total + len(batch), 0, []
+        for last in (batch, []):  # the empty one marks the end
+            pickle.dump(last, file, pickle.HIGHEST_PROTOCOL)
+    except (AttributeError, TypeError, RecursionError, pickle.PicklingError) as error:
+        raise DatabaseError(f"Query '{query.name}' has a value that cannot be kept: {error}") from None
     file.seek(0)
     return total + len(batch)
 

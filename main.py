@@ -40,7 +40,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import sqlite3
@@ -213,7 +212,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for option in ("--query", "--as-of", "--output-dir", "--env-file"):
         parser.add_argument(option)
     args = parser.parse_args(argv)
-    args.warnings = []
+    args.warnings = []  # for the log, which does not exist yet
     if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
         parser.error("--limit must be at least 1, and a number of rows that can be")
     return args
@@ -554,7 +553,7 @@ class Run:
         self.report_queries = [query for query in queries.values() if not query.keys]
         self.reports: dict[str, list[Record]] = {}
         self.total = 0
-        self.warnings: list[str] = args.warnings
+        self.warnings: list[str] = []
 
     def execute(self) -> int:
         """Does the job and returns the exit code."""
@@ -562,6 +561,8 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
             start_log(self.settings, self.args.verbose)
+            for warning in self.args.warnings:
+                log.warning("%s", warning)
             stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
             csv_file = stack.enter_context(closing(api.CsvFile(directory, f"query_results_{stamp}.csv")))
             results_file = stack.enter_context(closing(api.OutputFile(directory, f"integration_results_{stamp}.json")))
@@ -599,11 +600,8 @@ class Run:
                 self.reports[query.name] = [self._report_row(columns, row) for row in islice(rows, REPORT_ROWS)]
             columns, rows = database.rows(self.query, self.since, self.until)
             planner = Planner(self.query, columns, settings.database_timezone)
-            try:
-                csv_file.write(columns)
-                self.total = db.spool(islice(rows, self.args.limit), spool, csv_file.write)
-            except (AttributeError, TypeError, RecursionError, pickle.PicklingError) as error:
-                raise db.DatabaseError(f"Query '{self.query.name}' has a value that cannot be kept: {error}") from None
+            csv_file.write(columns)
+            self.total = db.spool(self.query, islice(rows, self.args.limit), spool, csv_file.write)
         log.info("%d rows", self.total)
         return planner
 

@@ -290,9 +290,9 @@ def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
         ("postgresql://app@db/shop", "postgresql://app@db/shop"),
         ("postgresql://db/shop", "postgresql://db/shop"),
         ("mysql://app:p@ss/w#1@db/shop", "mysql://app:***@db/shop"),
-        ("mysql://app:p@ss?@db/shop", "***"),
+        ("mysql://app:p@ss?@db/shop", "mysql://***"),
         ("trino://app:pw@db/shop?password=pw&x=1", "trino://app:***@db/shop"),
-        ("trino://db/shop?password=p@w", "***"),
+        ("trino://db/shop?password=p@w", "trino://***"),
         ("app:pw@db/shop", "***"),
     ],
 )

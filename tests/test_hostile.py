@@ -478,12 +478,14 @@ def test_an_empty_flag_leaves_the_setting_as_it_is(project: Project) -> None:
     assert (done.code, done.results["run"]["query"], len(outputs(project.output))) == (0, "pro_users_page_views", 2)
 
 
-@pytest.mark.parametrize("content", ["a directory", b"", b"\0" * 1000, bytes(range(256)), b"-- name: q\xff"])
+@pytest.mark.parametrize("content", ["a directory", b"", b"\0" * 1000, bytes(range(256)), b"-- name: q\xff", "10 MB"])
 def test_a_queries_file_that_is_none_is_told_in_a_sentence(
     project: Project, server: FakeIterable, content: bytes | str
 ) -> None:
     path = project.directory / "odd.sql"
-    if isinstance(content, str):
+    if content == "10 MB":  # it is correct, but nobody wrote it, and with other comments it would be read for minutes
+        path.write_bytes((ROOT / "queries.sql").read_bytes() + b"\n-- " + b"x" * 10_000_000)
+    elif isinstance(content, str):
         path.mkdir()
     else:
         path.write_bytes(content)

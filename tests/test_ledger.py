@@ -17,11 +17,13 @@ from tests.conftest import AS_OF, Finished, Project, new_project
 from tests.fake_iterable import FakeIterable
 
 ONLY = "--only-changes"
+
+
 # The ledger
 
 
-def open_ledger(path: Path, secret: str = "p", writable: bool = True, today: int = 20_000) -> Ledger:
-    return Ledger(path / "ledger.sqlite3", secret, writable, today)
+def open_ledger(path: Path, project: str = "p", writable: bool = True, today: int = 20_000) -> Ledger:
+    return Ledger(path / "ledger.sqlite3", project, writable, today)
 
 
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:

@@ -178,7 +178,7 @@ def test_ps_shows_no_secret_of_the_demo() -> None:
 
 
 @pytest.mark.parametrize("flags", [["--quiet"], []])
-def test_a_short_secret_is_told_in_the_log_alone_and_a_readable_env_file_in_the_summary_too(
+def test_a_short_secret_and_a_readable_env_file_are_told_once_and_in_the_log_alone(
     make_project: MakeProject, flags: list[str]
 ) -> None:
     with FakeIterable(api_key=KEY, jwt_secret="short-secret") as server:
@@ -192,8 +192,7 @@ def test_a_short_secret_is_told_in_the_log_alone_and_a_readable_env_file_in_the_
     log = (project.output / "iterable_integration.log").read_text().splitlines()
     assert [sum(text in line for line in log) for text in ("32 bytes", "test.env")] == [1, 1]
     assert len(log) == 2
-    assert not re.search("short-secret|32 bytes", run.stdout + run.stderr)
-    assert run.stdout.count("test.env") == (0 if flags else 2), "what is wrong, and what to type"
+    assert not re.search("short-secret|32 bytes|test.env", run.stdout + run.stderr)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
