@@ -1,37 +1,16 @@
 """Sends the rows of a SQL query to Iterable, as user updates and events.
 
-usage: python main.py [--demo | --dry-run] [--query NAME] [--days N] [--as-of TIME] [--limit N]
-                      [--only-changes] [--output-dir DIR] [--env-file FILE] [--quiet | --verbose]
-
-  --demo            run the whole job on sample data against a local stand-in for Iterable; needs no settings
-  --dry-run         query and write both files, but send nothing; needs no Iterable credentials
-  --query NAME      the query of the queries file to send (setting QUERY)
-  --days N          the length of the window in days of 24 hours (setting LOOKBACK_DAYS)
-  --as-of TIME      the end of the window, YYYY-MM-DD[ HH:MM[:SS][Z|+HH:MM]]; default now
-  --limit N         take only the first N rows of the query
-  --only-changes    skip what Iterable accepted before with the same content (setting SEND_ONLY_CHANGES)
-  --output-dir DIR  where the CSV, the results and the log go (setting OUTPUT_DIR)
-  --env-file FILE   read settings from FILE instead of .env
-  --quiet           print nothing unless something failed, for cron
-  --verbose         show the log on the terminal, with every attempt
-  -h, --help        show this text
-
-Settings come from the environment, then from .env; .env.example lists them all.
-Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queries file or output directory,
-3 database, 4 aborted, 75 another run holds the lock, 130 and 143 interrupted.
+The file reads in the order in which it runs: main() and the run, the command line and the
+settings, the query and its mapping to calls, the ledger, the results, the summary.
 """
+
 from __future__ import annotations
-
-import sys
-
-if __name__ == "__main__" and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
-    print(__doc__.strip())  # before the imports below, which take ten times as long
-    raise SystemExit(0)
 
 import signal
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() handles it: no traceback out of an import
+    # Until main() handles it: Ctrl-C during the imports below is no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import fcntl
@@ -43,29 +22,37 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
+from enum import Enum
+from functools import cache
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 
 import db
-import iterable_client as api
+import iterable_client
+from iterable_client import Call, IterableClient, Kind, Outcome, Row, Settled
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
 
-Record = dict[str, Any]
+Json = dict[str, Any]
+
+
+# --- The run ------------------------------------------------------------------------------------
 
 
 class RunError(Exception):
@@ -76,695 +63,1416 @@ class RunError(Exception):
         self.code = code
 
 
-# --- Settings --------------------------------------------------------------------------------------------------------
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program.
+
+    Arguments:
+        argv: the command line without the program's name; default that of the process.
+
+    Returns:
+        The exit code.
+    """
+    prepare_process()
+    signals = Signals()
+    options = parse_args(argv)
+    try:
+        with setting_texts(options) as texts:
+            settings = load_settings(options, texts)
+            return run(prepare_job(options, settings), signals)
+    except RunError as error:
+        return report_error(str(error), error.code)
+    except (db.QueryFileError, db.LedgerError) as error:
+        return report_error(str(error), 2)
+    except (KeyboardInterrupt, db.DatabaseError) as error:
+        # sqlite3 makes the latter of what a signal handler raises.
+        if signals.received:
+            message = "interrupted before anything was sent"
+            return report_error(message, 128 + signals.received)
+        return report_error(str(error), 3)
 
 
-Kind = tuple[str, Callable[[str], Any]]
-"""What the text of a setting must be, and what reads it; of any other text this makes None, or an error."""
+@dataclass(frozen=True)
+class Job:
+    """What a run is to do."""
+
+    options: Options
+    settings: Settings
+    query: db.Query
+    reports: list[db.Query]
+    since: datetime
+    until: datetime
+    started: datetime
+
+    @property
+    def directory(self) -> Path:
+        """Where all of its files go."""
+        return self.settings.output_dir
 
 
-def matching(expected: str, pattern: str = r"[^\0]+", read: Callable[[str], Any] = str) -> Kind:
-    """Text that matches a pattern; by default what a path or a name may hold."""
-    return expected, lambda text: read(text) if re.fullmatch(pattern, text, re.ASCII) else None
+def run(job: Job, signals: Signals) -> int:
+    """Does the job, from the query to the results; returns the exit code."""
+    with output_errors(job.directory), ExitStack() as stack:
+        stack.enter_context(locked(job.directory))
+        start_log(job.settings, job.options.verbose)
+        warn_of_readable_env_file(job.options)
+        files = stack.enter_context(open_files(job))
+        ledger = stack.enter_context(open_ledger(job))
+        fetched = fetch(job, files)
+        sending = choose_sending(job.settings, fetched.total)
+        results = Results(job.directory, fetched.plan.identifier_kind)
+        progress = Progress(job.options, fetched.total)
+        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
+
+        planned = plan_batches(fetched.plan, files.spool)
+        if ledger:
+            planned = merge_sparse(skip_known_calls(ledger, job.query.name, planned))
+        for settled in deliver(client, planned, sending, signals):
+            if ledger:
+                tell_ledger(ledger, settled.rows)
+            results.record(settled)
+            progress.show(results)
+        progress.clear()
+
+        conclusion = conclude(job, client, signals, fetched.total, results)
+        warnings = ledger_warnings(job, ledger) + conclusion.warnings
+        conclusion = replace(conclusion, warnings=warnings)
+        summary = summarize(job, fetched, sending, client, results, conclusion)
+        paths = publish(files, results, summary)
+        report_end(job, conclusion, summary, results.skipped_calls, paths)
+        return conclusion.exit_code
 
 
-def number(read: Callable[[str], float], least: float, most: float) -> Kind:
-    """A number in a range."""
-    expected = "a whole number" if read is int else "a number"
-    return f"{expected} from {least:g} to {most:g}", lambda text: read(text) if least <= read(text) <= most else None
+def deliver(
+    client: IterableClient | None,
+    planned: Iterable[list[Row]],
+    sending: Sending,
+    signals: Signals,
+) -> Iterator[Settled]:
+    """The rows with what became of their calls; without a client, in a dry run, as planned."""
+    if client is None:
+        yield from map(Settled, planned)
+        return
+    signals.begin_sending()
+    try:
+        yield from iterable_client.deliver(client, planned, sending.is_bulk, sending.workers)
+    except BaseException:
+        signals.stop.set()  # what ends the sending early ends its threads, too
+        raise
 
 
-NAME, PATH = matching("one word"), matching("a path", read=Path)
-FLAG = matching("true or false", "(?i)true|false", lambda text: text.lower() == "true")
-MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
-LEVEL = matching("DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", str.upper)
-ZONE = matching("a time zone, such as Europe/Berlin", read=ZoneInfo)
-KEY = matching("printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+")  # it goes into a header
-URL = matching(  # any path for SQLite; elsewhere no @ / # where a password could have left them
-    "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
-    r"sqlite(\+\w+)?:[^\0-\x1f\x7f]*|(?!sqlite\b)[A-Za-z][\w+.-]*://([^\s@/#?\x1b]*@)?[^\s@#\x1b]*",
+def prepare_process() -> None:
+    """What holds for the whole process, and does no harm a second time."""
+    if sys.stdout is None:  # whoever started us may have closed it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # cron's locale may be ASCII
+    os.umask(0o077)  # results hold addresses: for their owner alone
+    # A batch is tens of thousands of objects, none in a cycle: an eighth of the CPU time.
+    gc.set_threshold(50_000)
+    logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
+
+
+class Signals:
+    """SIGINT and SIGTERM end a query at once, sending in good order, and anything when repeated."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.stop = iterable_client.Stop()
+        self._is_sending = False
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._handle)
+
+    def begin_sending(self) -> None:
+        """From now on a signal stops the sending, instead of raising KeyboardInterrupt.
+
+        Raises:
+            KeyboardInterrupt: one came and its exception was swallowed, as in a __del__.
+        """
+        self._is_sending = True
+        if self.received:
+            raise KeyboardInterrupt
+
+    def _handle(self, signum: int, _frame: object) -> None:
+        if self.received:
+            os._exit(128 + signum)
+        self.received = signum
+        if not self._is_sending:
+            raise KeyboardInterrupt
+        self.stop.set()
+
+
+def report_error(message: str, code: int) -> int:
+    """Says on the terminal and in the log what ended the run; returns the exit code."""
+    text = "\n".join(map(printable, message.split("\n")))
+    log.error("%s", text)
+    with suppress(OSError):
+        print(f"main.py: {text}", file=sys.stderr)
+    return code
+
+
+def printable(text: str) -> str:
+    """Text that may be printed: a terminal obeys control characters, and data may hold some."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+# --- The output directory -----------------------------------------------------------------------
+
+
+@contextmanager
+def output_errors(directory: Path) -> Iterator[None]:
+    """Makes what the system says of the files in there a RunError."""
+    advice = "Make room there and run again: no event is added twice"
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}"
+    except sqlite3.Error as error:
+        reason = f"the ledger: {error}"
+    else:
+        return
+    raise RunError(f"Output could not be written to {directory}: {reason}. {advice}", 4)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the output directory against other runs, and removes what a killed one left.
+
+    The lock is the kernel's: it ends with its process.
+    """
+    try:
+        file = open(directory / ".iterable_integration.lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        raise RunError(
+            f"The output directory {directory} cannot be written ({error.strerror}): "
+            "create it, or name another with --output-dir",
+            2,
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise RunError(f"Another run is writing to {directory}: {holder}", 75) from None
+        file.truncate(0)
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        print(f"process {os.getpid()}, started {started}", file=file, flush=True)
+        for pattern in (".query_results_*.part", ".integration_results_*.part"):
+            for leftover in directory.glob(pattern):
+                leftover.unlink()
+        yield
+
+
+def start_log(settings: Settings, verbose: bool) -> None:
+    """Logs to a rotating file and, where it is `verbose`, everything to the terminal, too."""
+    path = settings.log_file or settings.output_dir / "iterable_integration.log"
+    handlers: list[logging.Handler] = []
+    try:
+        rotating = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
+    except OSError as error:
+        message = f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE"
+        raise RunError(message, 2) from None
+    handlers.append(rotating)
+    if verbose:
+        handlers.append(logging.StreamHandler())
+    logging.raiseExceptions = False  # a full disk ends the run, or the log: no traceback a line
+    logging.basicConfig(
+        level="DEBUG" if verbose else settings.log_level,
+        handlers=handlers,
+        force=True,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run writes."""
+
+    csv: iterable_client.CsvFile
+    results: iterable_client.OutputFile
+    spool: IO[bytes]  # nameless: rows from the query until they are sent
+
+
+@contextmanager
+def open_files(job: Job) -> Iterator[Files]:
+    """Opens them; those that were not committed are gone afterwards."""
+    directory = job.directory
+    stamp = f"{job.started.astimezone():%Y%m%d_%H%M%S}"
+    csv = iterable_client.CsvFile(directory, f"query_results_{stamp}.csv")
+    with closing(csv):
+        results = iterable_client.OutputFile(directory, f"integration_results_{stamp}.json")
+        with closing(results), tempfile.TemporaryFile(dir=directory) as spool:
+            yield Files(csv, results, spool)
+
+
+# --- Command line -------------------------------------------------------------------------------
+
+EPILOG = """\
+Settings come from the environment, then from .env; .env.example lists them all.
+Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queries file or
+output directory, 3 database, 4 aborted, 75 another run holds the lock, 130 and 143 interrupted.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    demo: bool
+    dry_run: bool
+    as_of: str | None
+    limit: int | None
+    env_file: Path | None
+    quiet: bool
+    verbose: bool
+    settings: Mapping[str, str]  # by setting: texts that go before the environment's
+
+
+def parse_args(argv: Sequence[str] | None) -> Options:
+    """Reads the command line; what is wrong with it ends the program with code 2."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
+        parser.error("--limit must be at least 1, and a number of rows that can be")
+    given = {}
+    for setting in fields(Settings):
+        text = getattr(args, setting.name, None)
+        if text:
+            given[setting.name] = text
+    return Options(
+        demo=args.demo,
+        dry_run=args.dry_run,
+        as_of=args.as_of,
+        limit=args.limit,
+        env_file=args.env_file,
+        quiet=args.quiet,
+        verbose=args.verbose,
+        settings=given,
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line's grammar and help."""
+    parser = argparse.ArgumentParser(
+        "main.py",
+        description="Sends the rows of a SQL query to Iterable, as user updates and events.",
+        epilog=EPILOG,
+        formatter_class=help_formatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    kind = parser.add_mutually_exclusive_group()
+    volume = parser.add_mutually_exclusive_group()
+    add_switch(kind, "--demo", "The whole job on sample data, against a local stand-in")
+    add_switch(kind, "--dry-run", "Query and write both files, but send nothing; needs no API key")
+    for setting in fields(Settings):
+        add_setting_flag(parser, setting.name, setting.metadata)
+    as_of = "End of the window, YYYY-MM-DD[ HH:MM[:SS][Z|+HH:MM]]; default now"
+    parser.add_argument("--as-of", metavar="TIME", help=as_of)
+    limit = "Take only the first N rows of the query"
+    parser.add_argument("--limit", metavar="N", type=int, help=limit)
+    env_file = "Read settings from FILE instead of .env"
+    parser.add_argument("--env-file", metavar="FILE", type=Path, help=env_file)
+    add_switch(volume, "--quiet", "Print nothing unless something failed, for cron")
+    add_switch(volume, "--verbose", "Show the log on the terminal, with every attempt")
+    parser.add_argument("-h", "--help", action="help", help="Show this text")
+    return parser
+
+
+def help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Makes the help the same on every terminal, as the README shows it."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=20, width=96)
+
+
+def add_switch(group: argparse._ActionsContainer, flag: str, text: str) -> None:
+    """An option without a value."""
+    group.add_argument(flag, action="store_true", help=text)
+
+
+def add_setting_flag(
+    parser: argparse.ArgumentParser, name: str, metadata: Mapping[str, Any]
+) -> None:
+    """The option that stands for a setting, where it has one."""
+    flag, _, metavar = metadata["flag"].partition(" ")
+    text = f"{metadata['help']} (setting {name.upper()})".replace("%", "%%")
+    if metavar:
+        parser.add_argument(flag, dest=name, metavar=metavar, help=text)
+    elif flag:
+        parser.add_argument(flag, dest=name, action="store_const", const="true", help=text)
+
+
+# --- Settings -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the text of a setting must be, and what reads it, raising ValueError for any other."""
+
+    expected: str
+    read: Callable[[str], Any]
+
+
+def matching(expected: str, pattern: str, read: Callable[[str], Any] = str) -> Format:
+    """Text that matches a pattern."""
+
+    def read_matching(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(expected)
+        return read(text)
+
+    return Format(expected, read_matching)
+
+
+def number(read: Callable[[str], float], least: float, most: float) -> Format:
+    """A number in a range, both ends included."""
+    kind = "a whole number" if read is int else "a number"
+    expected = f"{kind} from {least:g} to {most:g}"
+
+    def read_number(text: str) -> float:
+        value = read(text)
+        if not least <= value <= most:
+            raise ValueError(expected)
+        return value
+
+    return Format(expected, read_number)
+
+
+def read_zone(text: str) -> ZoneInfo:
+    """A time zone by its name in the IANA database."""
+    try:
+        return ZoneInfo(text)
+    except (KeyError, OSError) as error:
+        raise ValueError(text) from error
+
+
+HOST = r"[A-Za-z\d-]{1,63}(\.[A-Za-z\d-]{1,63})*|[\da-f.]*:[\da-f:.]+"  # or an address of IPv6
+
+
+def read_base_url(text: str) -> str:
+    """The beginning of every URL of Iterable's API; over plain http no key goes but to loopback."""
+    parts = urlsplit(text)
+    host = parts.hostname or ""
+    is_safe = parts.scheme == "https"
+    if parts.scheme == "http":
+        is_safe = iterable_client.is_loopback(host)
+    base_url = f"{parts.scheme}://{parts.netloc}"
+    has_more = text.rstrip("/") != base_url or "@" in parts.netloc
+    if has_more or not is_safe or not re.fullmatch(HOST, host):
+        raise ValueError(text)
+    _ = parts.port  # raises ValueError where it is none
+    return base_url
+
+
+def lower(text: str) -> str:
+    """What is read without regard to case."""
+    return text.lower()
+
+
+def is_true(text: str) -> bool:
+    """What "true" or "false" means."""
+    return text.lower() == "true"
+
+
+NAME = matching("one word", r"[^\0]+")
+PATH = matching("a path", r"[^\0]+", Path)
+FLAG = matching("true or false", "(?i)true|false", is_true)
+MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", lower)
+LEVEL = matching(
+    "DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", lambda text: text.upper()
 )
-HOST = r"(?!-)[A-Za-z\d-]{1,63}(\.(?!-)[A-Za-z\d-]{1,63})*"
-PORT = r"(:([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?"
-LOOPBACK = r"(localhost|127(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}|\[::1\])"
-BASE_URL = matching(  # no key over plain http
-    "https:// and a host and nothing else, such as https://api.iterable.com",
-    rf"(https://{HOST}|http://{LOOPBACK}){PORT}/?", lambda text: text.rstrip("/"),
-)  # fmt: skip
+KEY = matching(  # it goes into a header
+    "printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+"
+)
+ZONE = Format("a time zone, such as Europe/Berlin", read_zone)
+DATABASE_URL = Format(
+    "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database",
+    db.check_url,
+)
+BASE_URL = Format(
+    "https:// and a host and nothing else, such as https://api.iterable.com", read_base_url
+)
 
 
-def _setting(kind: Kind, default: str, text: str) -> Any:
-    """A field of Settings: what its text is read as, its default as text ("" for none), what it is for."""
-    expected, read = kind
-    metadata = {"expected": expected, "read": read, "default": default, "help": text}
-    return field(default=read(default) if default else None, metadata=metadata)
+def setting(form: Format, default: str, text: str, flag: str = "") -> Any:
+    """A field of Settings: its format, default as text ("" for none), help, and option."""
+    return field(metadata={"format": form, "default": default, "help": text, "flag": flag})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting. This table drives parsing and its errors; tests hold .env.example and README to it."""
+    """Every setting. This table drives parsing, its errors and the help of the command line.
+
+    Tests hold .env.example and README to it.
+    """
 
     # fmt: off
-    database_url: str = _setting(URL, "", "The database; @ : / # in its password are percent-encoded")
-    database_timezone: ZoneInfo = _setting(ZONE, "UTC", "Zone of the database's times that have none")
-    queries_file: Path = _setting(PATH, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
-    query: str = _setting(NAME, "pro_users_recent_engagement", "The query whose rows are sent")
-    lookback_days: float = _setting(number(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours")
-    iterable_api_key: str = _setting(KEY, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
-    use_jwt_auth: bool = _setting(FLAG, "false", "Sign every call, as JWT-enabled keys demand")
-    iterable_jwt_secret: str = _setting(KEY, "", "The JWT-enabled key's secret, which Iterable showed once")
-    iterable_api_base_url: str = _setting(BASE_URL, "https://api.iterable.com", "In the EU https://api.eu.iterable.com")
-    send_mode: str = _setting(MODE, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above")
-    workers: int | None = _setting(number(int, 1, 512), "", "Calls at a time; default 64 single or 6 bulk ones")
-    rate_limit_factor: float = _setting(number(float, 0.001, 10000), "0.95", "Share of Iterable's limits that is used")
-    max_retries: int = _setting(number(int, 1, 20), "3", "Attempts of a call in all")
-    backoff_factor: float = _setting(number(float, 1, 10), "2", "Each wait between attempts is so many times the last")
-    initial_backoff: float = _setting(number(float, 0, 60), "1", "Seconds of the first wait between attempts")
-    request_timeout: float = _setting(number(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
-    send_only_changes: bool = _setting(FLAG, "false", "Skip what Iterable accepted before, unchanged")
-    output_dir: Path = _setting(PATH, ".", "Where CSV, results, lock and log go; a directory for each sync")
-    log_file: Path | None = _setting(PATH, "", "The log; default iterable_integration.log in OUTPUT_DIR")
-    log_level: str = _setting(LEVEL, "INFO", "What is logged, at the least")
+    database_url: str = setting(
+        DATABASE_URL, "", "The database; @ : / # in its password are percent-encoded")
+    database_timezone: ZoneInfo = setting(
+        ZONE, "UTC", "Zone of the database's times that have none")
+    queries_file: Path = setting(
+        PATH, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
+    query: str = setting(
+        NAME, "pro_users_recent_engagement", "The query whose rows are sent", "--query NAME")
+    lookback_days: float = setting(
+        number(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours", "--days N")
+    iterable_api_key: str | None = setting(
+        KEY, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
+    use_jwt_auth: bool = setting(
+        FLAG, "false", "Sign every call, as JWT-enabled keys demand")
+    iterable_jwt_secret: str | None = setting(
+        KEY, "", "The JWT-enabled key's secret, which Iterable showed once")
+    iterable_api_base_url: str = setting(
+        BASE_URL, "https://api.iterable.com", "In the EU https://api.eu.iterable.com")
+    send_mode: str = setting(
+        MODE, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above")
+    workers: int | None = setting(
+        number(int, 1, 512), "", "Calls at a time; default 64 single or 6 bulk ones")
+    rate_limit_factor: float = setting(
+        number(float, 0.001, 10000), "0.95", "Share of Iterable's limits that is used")
+    max_retries: int = setting(
+        number(int, 1, 20), "3", "Attempts of a call in all")
+    backoff_factor: float = setting(
+        number(float, 1, 10), "2", "Each wait between attempts is so many times the last")
+    initial_backoff: float = setting(
+        number(float, 0, 60), "1", "Seconds of the first wait between attempts")
+    request_timeout: float = setting(
+        number(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
+    send_only_changes: bool = setting(
+        FLAG, "false", "Skip what Iterable accepted before, unchanged", "--only-changes")
+    output_dir: Path = setting(
+        PATH, ".", "Where CSV, results, lock and log go; a directory for each sync",
+        "--output-dir DIR")
+    log_file: Path | None = setting(
+        PATH, "", "The log; default iterable_integration.log in OUTPUT_DIR")
+    log_level: str = setting(
+        LEVEL, "INFO", "What is logged, at the least")
     # fmt: on
 
 
-REQUIRED = ("database_url", "iterable_api_key", "iterable_jwt_secret")
-FLAGS = {  # that stand for a setting
-    "query": "--query", "lookback_days": "--days", "output_dir": "--output-dir", "send_only_changes": "--only-changes",
-}  # fmt: skip
+def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings:
+    """Settings from options, texts and defaults, in this order.
 
+    Arguments:
+        options: the command line.
+        texts: by the name of a setting, of the environment and the env file.
 
-def load_settings(args: argparse.Namespace, texts: Mapping[str, str | None]) -> Settings:
-    """Settings from flags, texts by setting, and defaults, in this order. Raises RunError with all that is wrong."""
-    faults: list[str] = []
-    parsed: dict[str, Any] = {}
-    for setting in fields(Settings):
-        name, text = setting.name.upper(), texts.get(setting.name.upper())
-        if flag := getattr(args, setting.name, None):
-            name, text = FLAGS[setting.name], flag
-        required = setting.name in REQUIRED and not (args.dry_run and setting.name.startswith("iterable"))
-        if setting.name == "iterable_jwt_secret":
-            required = required and parsed.get("use_jwt_auth", False)
-        if text and text.strip():
-            with suppress(ValueError, KeyError, OSError):  # the last two from ZoneInfo
-                parsed[setting.name] = setting.metadata["read"](text)
-            if parsed.get(setting.name) is None:
-                faults.append(f"{name} must be {setting.metadata['expected']}")
-        elif required:
-            faults.append(f"{name} is not set: it must be {setting.metadata['expected']}")
-    if parsed.get("use_jwt_auth") and parsed.get("send_mode") == "bulk":
-        faults.append("SEND_MODE must be auto or single with USE_JWT_AUTH: such keys cannot call bulk operations")
-    if faults:
-        advice = "Copy .env.example to .env and fill it in. The whole job without settings: python main.py --demo"
-        raise RunError("\n  ".join(["Settings need attention:", *faults]) + f"\n{advice}", 2)
-    return replace(Settings(), **parsed)
-
-
-def read_env(args: argparse.Namespace) -> dict[str, str | None]:
-    """The environment and, for what is unset or empty there, the env file. Raises RunError."""
-    # not Path.exists(), which raises in a directory that may not be searched
-    path = args.env_file or next((path for path in (".env", HERE / ".env") if os.access(path, os.F_OK)), None)
-    texts: dict[str, str | None] = {}
-    if path:
+    Raises:
+        RunError: with all that is wrong.
+    """
+    values: Json = {}
+    faults = {}
+    for entry in fields(Settings):
+        name, text = find_text(entry, options, texts)
+        form = entry.metadata["format"]
         try:
-            with open(path, encoding="utf-8") as file:
-                bindings = list(parse_stream(file))
-                if wrong := [binding.original.line for binding in bindings if binding.error]:
-                    raise RunError(f"{path}, line {wrong[0]}: not NAME=value; is a quote missing?", 2)
-                texts = {binding.key: binding.value for binding in bindings if binding.key}
-                if os.fstat(file.fileno()).st_mode & 0o077:
-                    args.warnings.append(f"{path} holds secrets and can be read by others: chmod 600 {path}")
-        except (OSError, ValueError) as error:
-            raise RunError(f"The env file {path} cannot be read: {error}", 2) from None
-    return {**texts, **{name: text for name, text in os.environ.items() if text}}
+            values[entry.name] = form.read(text) if text else None
+        except ValueError:
+            faults[entry.name] = f"{name} must be {form.expected}"
+    for entry in required_settings(options, values):
+        if entry.name not in faults and values[entry.name] is None:
+            expected = entry.metadata["format"].expected
+            faults[entry.name] = f"{entry.name.upper()} is not set: it must be {expected}"
+    if values.get("use_jwt_auth") and values.get("send_mode") == "bulk":
+        faults["send_mode"] = (
+            "SEND_MODE must be auto or single with USE_JWT_AUTH: such keys cannot call bulk "
+            "operations"
+        )
+    if faults:
+        raise settings_error(faults)
+    return Settings(**values)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; what is wrong with it ends the program with code 2. The help is this module's docstring."""
-    usage = (__doc__ or "").partition("usage: ")[2].partition("\n\n")[0]
-    parser = argparse.ArgumentParser("main.py", usage, add_help=False, allow_abbrev=False)
-    kind, volume = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
-    for group, flag in ((kind, "--demo"), (kind, "--dry-run"), (volume, "--quiet"), (volume, "--verbose")):
-        group.add_argument(flag, action="store_true")
-    parser.add_argument("--only-changes", dest="send_only_changes", action="store_const", const="true")
-    parser.add_argument("--days", dest="lookback_days")
-    parser.add_argument("--limit", type=int)
-    for option in ("--query", "--as-of", "--output-dir", "--env-file"):
-        parser.add_argument(option)
-    args = parser.parse_args(argv)
-    args.warnings = []  # for the log, which does not exist yet
-    if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
-        parser.error("--limit must be at least 1, and a number of rows that can be")
-    return args
+def find_text(
+    entry: Field[Any], options: Options, texts: Mapping[str, str | None]
+) -> tuple[str, str]:
+    """The text of a setting, by default its default, and its name as the user wrote it."""
+    if entry.name in options.settings:
+        flag = str(entry.metadata["flag"]).split()[0]
+        return flag, options.settings[entry.name]
+    name = entry.name.upper()
+    text = texts.get(name) or ""
+    return name, text if text.strip() else entry.metadata["default"]
 
 
-# --- From a row to calls ---------------------------------------------------------------------------------------------
+def required_settings(options: Options, values: Mapping[str, Any]) -> list[Field[Any]]:
+    """The settings without which a run cannot begin, given the values of the others."""
+    names = ["database_url"]
+    if not options.dry_run:
+        names.append("iterable_api_key")
+        if values.get("use_jwt_auth"):
+            names.append("iterable_jwt_secret")
+    return [entry for entry in fields(Settings) if entry.name in names]
+
+
+def settings_error(faults: Mapping[str, str]) -> RunError:
+    """What is wrong with settings, in the order of the table."""
+    lines = ["Settings need attention:"]
+    for entry in fields(Settings):
+        if entry.name in faults:
+            lines.append(f"  {faults[entry.name]}")
+    lines.append(
+        "Copy .env.example to .env and fill it in. "
+        "The whole job without settings: python main.py --demo"
+    )
+    return RunError("\n".join(lines), 2)
+
+
+@contextmanager
+def setting_texts(options: Options) -> Iterator[Mapping[str, str | None]]:
+    """The texts of settings: the demo's, or those of the environment and the env file."""
+    if not options.demo:
+        yield read_env(options)
+        return
+    from tests.demo import demo_settings  # nothing else needs it
+
+    with demo_settings() as texts:
+        yield texts
+
+
+def find_env_file(options: Options) -> Path | None:
+    """The env file to read: the one that was named, else the first that exists."""
+    if options.demo or options.env_file:
+        return options.env_file
+    for path in (Path(".env"), HERE / ".env"):
+        # Not Path.exists(), which raises in a directory that may not be searched.
+        if os.access(path, os.F_OK):
+            return path
+    return None
+
+
+def read_env(options: Options) -> dict[str, str | None]:
+    """The environment and, for what is unset or empty there, the env file.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    texts: dict[str, str | None] = {}
+    path = find_env_file(options)
+    if path:
+        texts = read_env_file(path)
+    for name, text in os.environ.items():
+        if text:
+            texts[name] = text
+    return texts
+
+
+def read_env_file(path: Path) -> dict[str, str | None]:
+    """The texts of an env file, by name."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            bindings = list(parse_stream(file))
+    except (OSError, ValueError) as error:
+        raise RunError(f"The env file {path} cannot be read: {error}", 2) from None
+    texts = {}
+    for binding in bindings:
+        if binding.error:
+            line = binding.original.line
+            raise RunError(f"{path}, line {line}: not NAME=value; is a quote missing?", 2)
+        if binding.key:
+            texts[binding.key] = binding.value
+    return texts
+
+
+def warn_of_readable_env_file(options: Options) -> None:
+    """Logs that others can read the secrets in the env file, where they can."""
+    path = find_env_file(options)
+    if path is None:
+        return
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            log.warning("%s holds secrets and can be read by others: chmod 600 %s", path, path)
+
+
+# --- The query, and what its columns mean -------------------------------------------------------
 
 KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
 
 
+def prepare_job(options: Options, settings: Settings) -> Job:
+    """What a run is to do.
+
+    Raises:
+        RunError, QueryFileError: it cannot begin.
+    """
+    started = datetime.now(timezone.utc)
+    since, until = find_window(options, settings, started)
+    queries = db.load_queries(settings.queries_file, KEYS)
+    reports = []
+    for query in queries.values():
+        if query.keys:
+            check_mapping(query)
+        else:
+            reports.append(query)
+    query_name = settings.query
+    if query_name not in queries:
+        names = ", ".join(queries)
+        message = f"{settings.queries_file} has no query {query_name!r:.99}; it has {names}"
+        raise RunError(message, 2)
+    query = queries[query_name]
+    if not query.keys:
+        raise query.error(
+            "this is a report, without keys that say what to send: choose another with --query"
+        )
+    return Job(options, settings, query, reports, since, until, started)
+
+
+def find_window(
+    options: Options, settings: Settings, started: datetime
+) -> tuple[datetime, datetime]:
+    """The window of the queries: `--days` before `--as-of`."""
+    as_of = options.as_of or started.isoformat(" ", "seconds")
+    if options.demo and not options.as_of:
+        from tests.demo import AS_OF  # nothing else needs it
+
+        as_of = AS_OF
+    try:
+        return db.window(as_of, settings.lookback_days, settings.database_timezone)
+    except (ValueError, OverflowError):
+        raise RunError(
+            f"--as-of {as_of!r} must be YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or "
+            "+HH:MM, and not too far in the past",
+            2,
+        ) from None
+
+
 def columns_of(query: db.Query, key: str) -> list[str]:
     """The columns that a key of the query's comment names."""
-    return [name.strip() for name in query.keys.get(key, "").split(",") if name.strip()]
+    names = [name.strip() for name in query.keys.get(key, "").split(",")]
+    return [name for name in names if name]
 
 
 def check_mapping(query: db.Query) -> None:
     """Raises QueryFileError where the keys of a query's comment do not make sense together."""
     keys = query.keys
     if ("email" in keys) == ("userId" in keys):
-        raise query.error("exactly one of the keys 'email' and 'userId' must name the column of the user")
-    for name in {"email", "userId"}.intersection(columns_of(query, "user fields")):
-        raise query.error(f"'{name}' cannot be a user field: Iterable would change the user's identity", "user fields")
-    if "event" in keys and not keys.keys() & {"event time", "event id"}:
-        raise query.error("'event' needs 'event time' or 'event id': a second run would add it again", "event")
-    for key in keys.keys() & {"event fields", "event time", "event id"}:
-        if "event" not in keys:
+        raise query.error(
+            "exactly one of the keys 'email' and 'userId' must name the column of the user"
+        )
+    for name in ("email", "userId"):
+        if name in columns_of(query, "user fields"):
+            raise query.error(
+                f"'{name}' cannot be a user field: Iterable would change the user's identity",
+                "user fields",
+            )
+    if "event" in keys:
+        if "event time" not in keys and "event id" not in keys:
+            raise query.error(
+                "'event' needs 'event time' or 'event id': a second run would add it again",
+                "event",
+            )
+        return
+    for key in ("event fields", "event time", "event id"):
+        if key in keys:
             raise query.error(f"'{key}' needs '-- event: name' beside it", key)
-    if not keys.keys() & {"event", "user fields"}:
+    if "user fields" not in keys:
         raise query.error("nothing would be sent: add '-- user fields: ...' or '-- event: name'")
 
 
-class Planner:
-    """Turns the rows of one query into calls, as the keys above it say."""
+class Column(NamedTuple):
+    """A column of the query's result."""
 
-    def __init__(self, query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> None:
-        """Raises QueryFileError where a key names a column that the query does not return."""
-        self.query, self._zone = query, zone
-        self.kind = "email" if "email" in query.keys else "userId"
-        self._event = query.keys.get("event", "")
-        self._plans = [self._update if "user fields" in query.keys else None, self._track if self._event else None]
-        self.calls_per_row = 2 - self._plans.count(None)
-        places: dict[str, list[tuple[str, int]]] = {key: [] for key in KEYS if key != "event"}
-        for key, named in places.items():
-            for name in columns_of(query, key):
-                if name not in columns:
-                    raise query.error(f"'{key}' names '{name}', but the columns are {', '.join(columns)}", key)
-                named.append((name, columns.index(name)))
-        self._identifier = places[self.kind][0][1]
-        self._user_fields, self._event_fields = places["user fields"], places["event fields"]
-        self._event_id = places["event id"]
-        self._time_column, self._time = places["event time"][0] if places["event time"] else ("", -1)
-
-    def plan(self, number: int, cells: Sequence[Any]) -> api.Row:
-        """The calls of a row; one that cannot be made has its failure as a result already."""
-        value = cells[self._identifier]
-        try:
-            user = api.normalize_identifier(self.kind, value)
-        except api.InvalidValueError as error:
-            shown = None if value is None else str(value).encode(errors="backslashreplace").decode()
-            return api.Row(number, shown, None, [plan and error.result for plan in self._plans])
-        calls: list[api.Call] = []
-        for plan in self._plans:
-            try:
-                calls.append(plan and plan(user, cells))
-            except api.InvalidValueError as error:  # noqa: PERF203 - each fails by itself
-                calls.append(error.result)
-        event = calls[1]
-        return api.Row(number, user, event["id"] if isinstance(event, dict) else None, calls)
-
-    def _fields(self, places: list[tuple[str, int]], cells: Sequence[Any]) -> Record:
-        data = {}
-        for name, place in places:
-            value = cells[place]
-            is_plain = value is None or (value.__class__ is str and value.isascii())  # most cells, without a call
-            data[name] = value if is_plain else api.clean_field(name, value, self._zone)
-        return data
-
-    def _update(self, user: str, cells: Sequence[Any]) -> Record:
-        return api.user_update(self.kind, user, self._fields(self._user_fields, cells))
-
-    def _track(self, user: str, cells: Sequence[Any]) -> Record:
-        event_fields, time_text, created = self._fields(self._event_fields, cells), "", None
-        if self._time >= 0:
-            try:
-                utc = api.to_utc(db.parse_time(cells[self._time], self._zone), self._zone)
-            except ValueError as error:
-                raise api.InvalidValueError(f"column {self._time_column}: {error}") from None
-            time_text, created = api.format_time(utc), api.unix_seconds(utc)
-        own: list[Any] = []  # what tells the event from others
-        for column, place in self._event_id:
-            value = time_text if place == self._time else cells[place]
-            if isinstance(value, datetime):
-                value = api.format_time(api.to_utc(value, self._zone))
-            is_plain = value.__class__ is int or (value.__class__ is str and value.isascii())
-            own.append(value if is_plain else api.clean_field(column, value, self._zone))
-        if self._event_id and own.count(None) == len(own):
-            raise api.InvalidValueError(f"column {self._event_id[0][0]}: nothing tells this event from others")
-        id_ = api.make_event_id([user, self._event, *(own or [created, event_fields])])
-        return api.event(self.kind, user, self._event, event_fields, created, id_)
+    name: str
+    place: int
 
 
-SKIPPED: api.Result = (True, {"code": "Unchanged"})
-JSON_OF = {True: "true", False: "false", None: "null"}
-_json = json.JSONEncoder(ensure_ascii=False).encode
-_BULK_SUCCESS = _json({"success": True, "response": api.BULK_SUCCESS[1]})
+@dataclass(frozen=True)
+class EventPlan:
+    """How a row becomes an event."""
+
+    name: str
+    fields: list[Column]
+    time: Column | None
+    own: list[Column]  # those that tell one event from another
 
 
-def keep_back(ledger: db.Ledger, query: str, rows: Sequence[api.Row]) -> None:
-    """Replaces the calls that Iterable accepted before, with the same payload, by SKIPPED; marks the others."""
-    for row in rows:
-        update, event = row.calls
-        row.marks = [
-            ledger.mark(f"{query} {row.user}", update) if update.__class__ is dict else None,
-            ledger.mark(f"{row.event_id}", event) if event.__class__ is dict else None,
+@dataclass(frozen=True)
+class Plan:
+    """How a row becomes calls: the keys of the query's comment, resolved to places once."""
+
+    identifier_kind: str  # "email" or "userId"
+    identifier: Column
+    user_fields: list[Column] | None  # None: the query sends no user updates
+    event: EventPlan | None  # None: it sends no events
+    zone: ZoneInfo  # of times that have none
+
+    @property
+    def calls_per_row(self) -> int:
+        """One or two."""
+        return int(self.user_fields is not None) + int(self.event is not None)
+
+
+def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
+    """Resolves the keys of a query's comment.
+
+    Raises:
+        QueryFileError: a key names a column that the query does not return.
+    """
+    places = {name: place for place, name in enumerate(columns)}
+
+    def find(key: str) -> list[Column]:
+        found = []
+        for name in columns_of(query, key):
+            if name not in places:
+                there = ", ".join(columns)
+                raise query.error(f"'{key}' names '{name}', but the columns are {there}", key)
+            found.append(Column(name, places[name]))
+        return found
+
+    kind = "email" if "email" in query.keys else "userId"
+    [identifier] = find(kind)[:1]
+    user_fields = find("user fields") if "user fields" in query.keys else None
+    event = None
+    if "event" in query.keys:
+        time_columns = find("event time")
+        event = EventPlan(
+            name=query.keys["event"],
+            fields=find("event fields"),
+            time=time_columns[0] if time_columns else None,
+            own=find("event id"),
+        )
+    return Plan(kind, identifier, user_fields, event, zone)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What the database gave; the rows are in the CSV and in the spool."""
+
+    plan: Plan
+    total: int  # rows
+    reports: dict[str, list[Json]]
+
+
+REPORT_ROWS = 1000
+
+
+def fetch(job: Job, files: Files) -> Fetched:
+    """Runs the queries: reports into memory, the rows to send into the CSV and the spool."""
+    settings, query = job.settings, job.query
+    url = db.describe_url(settings.database_url)
+    log.info("%s from %s, %s to %s", query.name, url, job.since, job.until)
+    reports = {}
+    with db.connect(settings.database_url, settings.database_timezone) as database:
+        for report in job.reports:
+            columns, rows = database.rows(report, job.since, job.until)
+            reports[report.name] = [
+                report_row(columns, row, settings.database_timezone)
+                for row in islice(rows, REPORT_ROWS)
+            ]
+        columns, rows = database.rows(query, job.since, job.until)
+        plan = make_plan(query, columns, settings.database_timezone)
+        files.csv.write(columns)
+        taken = islice(rows, job.options.limit)
+        total = db.spool(query, taken, files.spool, files.csv.write)
+    log.info("%d rows", total)
+    return Fetched(plan, total, reports)
+
+
+def report_row(columns: Sequence[str], row: Sequence[Any], zone: ZoneInfo) -> Json:
+    """A row of a report, for the results file. It is read by people: anything goes as text."""
+    cells = dict(zip(columns, row, strict=True))
+    try:
+        return iterable_client.clean_fields(cells, zone)
+    except iterable_client.InvalidValueError:
+        return {name: str(cell) for name, cell in cells.items()}
+
+
+# --- From a row to calls ------------------------------------------------------------------------
+
+
+def plan_batches(plan: Plan, spool: IO[bytes]) -> Iterator[list[Row]]:
+    """The rows of the spool, with their calls, in its batches."""
+    number = 0
+    for batch in db.spooled(spool):
+        rows = []
+        for cells in batch:
+            number += 1
+            rows.append(plan_row(plan, number, cells))
+        yield rows
+
+
+def plan_row(plan: Plan, number: int, cells: Sequence[Any]) -> Row:
+    """A row with its calls; one that cannot be made has its outcome already."""
+    value = cells[plan.identifier.place]
+    try:
+        user = iterable_client.normalize_identifier(plan.identifier_kind, value)
+    except iterable_client.InvalidValueError as error:
+        return nobodys_row(plan, number, value, error)
+    update = None
+    if plan.user_fields is not None:
+        update = plan_call(plan_update, plan, user, cells)
+    event = None
+    event_id = None
+    if plan.event is not None:
+        event = plan_call(plan_event, plan, user, cells)
+        if event.payload is not None:
+            event_id = event.payload["id"]
+    return Row(number, user, event_id, update, event)
+
+
+def nobodys_row(
+    plan: Plan, number: int, value: Any, error: iterable_client.InvalidValueError
+) -> Row:
+    """A row whose identifier is none: all of its calls fail."""
+    update = None if plan.user_fields is None else Call(None, error.outcome)
+    event = None if plan.event is None else Call(None, error.outcome)
+    text = None
+    if value is not None:
+        text = str(value).encode(errors="backslashreplace").decode()
+    return Row(number, text, None, update, event)
+
+
+def plan_call(
+    plan_payload: Callable[[Plan, str, Sequence[Any]], Json],
+    plan: Plan,
+    user: str,
+    cells: Sequence[Any],
+) -> Call:
+    """A call; where a cell cannot be sent, one that failed."""
+    try:
+        return Call(plan_payload(plan, user, cells))
+    except iterable_client.InvalidValueError as error:
+        return Call(None, error.outcome)
+
+
+def plan_update(plan: Plan, user: str, cells: Sequence[Any]) -> Json:
+    """The payload of a row's user update."""
+    fields_ = data_fields(plan.user_fields or [], cells, plan.zone)
+    return iterable_client.user_update(plan.identifier_kind, user, fields_)
+
+
+def plan_event(plan: Plan, user: str, cells: Sequence[Any]) -> Json:
+    """The payload of a row's event."""
+    assert plan.event is not None
+    event_fields = data_fields(plan.event.fields, cells, plan.zone)
+    time_text = ""
+    created = None
+    if plan.event.time is not None:
+        utc = event_time(plan.event.time, cells, plan.zone)
+        time_text = iterable_client.format_time(utc)
+        created = iterable_client.unix_seconds(utc)
+    parts = own_parts(plan, cells, time_text) or [created, event_fields]
+    event_id = iterable_client.make_event_id([user, plan.event.name, *parts])
+    return iterable_client.event(
+        plan.identifier_kind, user, plan.event.name, event_fields, created, event_id
+    )
+
+
+def event_time(column: Column, cells: Sequence[Any], zone: ZoneInfo) -> datetime:
+    """When an event happened, in UTC."""
+    try:
+        return iterable_client.to_utc(db.parse_time(cells[column.place], zone), zone)
+    except ValueError as error:
+        message = f"column {column.name}: {error}"
+        raise iterable_client.InvalidValueError(message) from None
+
+
+def own_parts(plan: Plan, cells: Sequence[Any], time_text: str) -> list[Any]:
+    """What tells an event from others of its user and name; [] without `event id`."""
+    assert plan.event is not None
+    parts: list[Any] = []
+    time_place = plan.event.time.place if plan.event.time else None
+    for name, place in plan.event.own:
+        value = time_text if place == time_place else cells[place]
+        if isinstance(value, datetime):
+            # With its fraction of a second, which a field would lose.
+            value = iterable_client.format_time(iterable_client.to_utc(value, plan.zone))
+        # Most cells, without a call.
+        is_plain = value.__class__ is int or (value.__class__ is str and value.isascii())
+        parts.append(value if is_plain else iterable_client.clean_field(name, value, plan.zone))
+    if parts and parts.count(None) == len(parts):
+        name = plan.event.own[0].name
+        message = f"column {name}: nothing tells this event from others"
+        raise iterable_client.InvalidValueError(message)
+    return parts
+
+
+def data_fields(columns: Sequence[Column], cells: Sequence[Any], zone: ZoneInfo) -> Json:
+    """The dataFields of a row."""
+    data = {}
+    for name, place in columns:
+        value = cells[place]
+        # Most cells, without a call: this loop is where a large run spends its time.
+        if value is None or (value.__class__ is str and value.isascii()):
+            data[name] = value
+        else:
+            data[name] = iterable_client.clean_field(name, value, zone)
+    return data
+
+
+# --- The ledger: what Iterable accepted before --------------------------------------------------
+
+
+@contextmanager
+def open_ledger(job: Job) -> Iterator[db.Ledger | None]:
+    """The ledger, where the run has one; a dry run's is a copy."""
+    settings = job.settings
+    if not settings.send_only_changes or not settings.iterable_api_key:
+        yield None
+        return
+    project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
+    path = settings.output_dir / "delivery_ledger.sqlite3"
+    with closing(db.Ledger(path, project, writable=not job.options.dry_run)) as ledger:
+        yield ledger
+
+
+def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
+    """What a person should know of the ledger."""
+    if ledger and ledger.is_new_project:
+        return ["The ledger does not know this API key and base URL: everything is sent once more"]
+    if job.settings.send_only_changes and ledger is None:
+        return [
+            "Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown"
         ]
-    delivered = iter(ledger.begin([mark for row in rows for mark in row.marks if mark]))
+    return []
+
+
+def skip_known_calls(
+    ledger: db.Ledger, query_name: str, batches: Iterable[list[Row]]
+) -> Iterator[list[Row]]:
+    """Gives the calls that Iterable accepted before their outcome, and the others a mark."""
+    for rows in batches:
+        calls = []
+        marks = []
+        for row in rows:
+            for name, call in ((f"{query_name} {row.user}", row.update), (row.event_id, row.event)):
+                if call and call.payload is not None:
+                    calls.append(call)
+                    marks.append(ledger.mark(str(name), call.payload))
+        for call, mark, is_known in zip(calls, marks, ledger.begin(marks), strict=True):
+            if is_known:
+                call.outcome = iterable_client.SKIPPED
+                call.payload = None  # thousands of rows may wait beside the few that go out
+            else:
+                call.mark = mark
+        yield rows
+
+
+def tell_ledger(ledger: db.Ledger, rows: Iterable[Row]) -> None:
+    """Records which of the calls with a mark Iterable accepted."""
+    ended = []
     for row in rows:
-        for place, mark in enumerate(row.marks):
-            if mark and next(delivered):
-                row.calls[place], row.marks[place] = SKIPPED, None
+        for call in row.calls:
+            if call.mark is not None:
+                is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
+                ended.append((call.mark, is_accepted))
+    ledger.end(ended)
 
 
-# --- Results ---------------------------------------------------------------------------------------------------------
+MERGED_ROWS = 5000  # in memory at a time, for each batch on its way
+
+
+def merge_sparse(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Joins neighbours that together leave no more to send than one batch does.
+
+    Batches are full by rows or by characters, so what is left of one is counted as a share.
+    """
+    merged: list[Row] = []
+    load = 0.0
+    for rows in batches:
+        share = sum(is_left_to_send(row) for row in rows) / len(rows)
+        is_full = load + share > 1 or len(merged) >= MERGED_ROWS
+        if merged and is_full:
+            yield merged
+            merged = []
+            load = 0.0
+        merged = merged + rows
+        load += share
+    if merged:
+        yield merged
+
+
+def is_left_to_send(row: Row) -> bool:
+    """Whether any of its calls has no outcome yet."""
+    return any(call.outcome is None for call in row.calls)
+
+
+# --- Sending ------------------------------------------------------------------------------------
+
+SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How rows are sent."""
+
+    is_bulk: bool
+    workers: int
+
+
+def choose_sending(settings: Settings, total: int) -> Sending:
+    """By the bulk operations or the single ones, depending on the number of rows."""
+    is_bulk = settings.send_mode == "bulk"
+    if settings.send_mode == "auto":
+        is_bulk = total > SINGLE_ROWS and not settings.use_jwt_auth
+    return Sending(is_bulk, settings.workers or (6 if is_bulk else 64))
+
+
+def make_client(job: Job, signals: Signals, plan: Plan) -> IterableClient:
+    """The client of a run."""
+    settings = job.settings
+    return IterableClient(
+        settings.iterable_api_key,
+        settings.iterable_jwt_secret,
+        settings.use_jwt_auth,
+        settings.iterable_api_base_url,
+        max_retries=settings.max_retries,
+        backoff_factor=settings.backoff_factor,
+        initial_backoff=settings.initial_backoff,
+        timeout=settings.request_timeout,
+        workers=settings.workers or 64,  # also for what a bulk run sends again singly
+        rate_limit_factor=settings.rate_limit_factor,
+        zone=settings.database_timezone,
+        give_up_after=10 * plan.calls_per_row,  # that is, at least 10 rows
+        stop=signals.stop,
+    )
+
+
+# --- Results ------------------------------------------------------------------------------------
+
+
+class RowState(Enum):
+    """What became of a row, by the names that the results file has for the counts."""
+
+    SUCCESSFUL = "successful"
+    PARTIAL_FAILURE = "partial_failures"
+    FAILED = "total_failures"
+    UNCHANGED = "unchanged"
+    NOT_SENT = "not_sent"
+    PLANNED = "planned"  # in a dry run
+
+
+@cache
+def judge_row(kinds: tuple[Kind | None, ...]) -> RowState:
+    """What became of a row, from its calls' kinds of outcome; None is one that would be sent."""
+    if None in kinds:
+        return RowState.PLANNED
+    tried = [kind for kind in kinds if kind != Kind.SKIPPED]
+    if not tried:
+        return RowState.UNCHANGED
+    if tried.count(Kind.NOT_SENT) == len(tried):
+        return RowState.NOT_SENT
+    failed = len(tried) - tried.count(Kind.ACCEPTED)
+    if failed == 0:
+        return RowState.SUCCESSFUL
+    if failed < len(kinds):
+        return RowState.PARTIAL_FAILURE
+    return RowState.FAILED
+
+
+COUNTED = {  # the states of rows that have an outcome, and what the summary calls them
+    RowState.SUCCESSFUL: "delivered",
+    RowState.PARTIAL_FAILURE: "partly failed",
+    RowState.FAILED: "failed",
+    RowState.UNCHANGED: "unchanged",
+}
+
+OVERALL_SUCCESS = {
+    RowState.SUCCESSFUL: "true",
+    RowState.UNCHANGED: "true",
+    RowState.PARTIAL_FAILURE: "false",
+    RowState.FAILED: "false",
+    RowState.PLANNED: "null",
+}
+
+to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Results:
-    """What became of every row: counts, and a line of JSON a row in an anonymous file until the summary is known."""
+    """What became of every row: counts, and a line of JSON a row until the summary is known."""
 
-    def __init__(self, directory: Path, kind: str, ledger: db.Ledger | None) -> None:
-        """`kind` is what identifies users; the ledger learns which calls were accepted."""
-        self.counts = Counter(successful=0, partial_failures=0, total_failures=0, unchanged=0)
+    def __init__(self, directory: Path, identifier_kind: str) -> None:
+        """`directory` has room for the lines; `identifier_kind` is "email" or "userId"."""
+        self.states: Counter[RowState] = Counter()
         self.failure_reasons: Counter[str] = Counter()
-        self.skipped = 0  # calls
-        self._kind, self._ledger = kind, ledger
+        self.skipped_calls = 0
+        self.is_cut_short = False  # whether a stop kept a call of a recorded row from its answer
+        self.filtered_fields: set[str] = set()
+        self._identifier_kind = identifier_kind
         self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
-            "w+", encoding="utf-8", errors="backslashreplace", dir=directory  # \\udc.. is what JSON writes, too
+            "w+",
+            encoding="utf-8",
+            errors="backslashreplace",  # \udc.. is what JSON writes, too
+            dir=directory,
         )
         self._separator = "\n"
 
-    def add(self, rows: Sequence[api.Row]) -> None:
-        """Records rows' calls: results, or in a dry run payloads, or None where the query defines no such call."""
-        if self._ledger:
-            self._ledger.end([
-                (mark, isinstance(call, tuple) and call[0])
-                for row in rows for mark, call in zip(row.marks, row.calls, strict=True) if mark
-            ])  # fmt: skip
-        now, lines = datetime.now(timezone.utc).isoformat(timespec="seconds"), []
-        for row in rows:
-            update, event = row.calls
-            success: bool | None = True
-            if update is api.BULK_SUCCESS and event is api.BULK_SUCCESS:  # a million times in a large run
-                self.counts["successful"] += 1
-            elif update is SKIPPED and event is SKIPPED:  # and every night
-                self.counts["unchanged"] += 1
-                self.skipped += 2
-            else:
-                results = [call for call in (update, event) if isinstance(call, tuple)]
-                failures = [answer for ok, answer in results if not ok]
-                if failures and failures.count(api.NOT_SENT) == len(results):
-                    continue  # not_sent, like the rows that were never tried
-                self.failure_reasons.update([answer["code"] for answer in failures])
-                is_dry = update.__class__ is dict or event.__class__ is dict
-                success = None if is_dry else self._count(results, len(failures))
-            lines.append(
-                f'{{"row": {row.number}, "{self._kind}": {_json(row.user)}, "event_id": {_json(row.event_id)}, '
-                f'"timestamp": "{now}", "users_update": {_call_json(update)}, "events_track": {_call_json(event)}, '
-                f'"overall_success": {JSON_OF[success]}}}'
-            )
+    def record(self, settled: Settled) -> None:
+        """Takes down what became of rows; those that were not sent have no line."""
+        self.filtered_fields |= settled.filtered_fields
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        lines = []
+        for row in settled.rows:
+            state = self._count(row)
+            if state != RowState.NOT_SENT:
+                lines.append(record_line(row, self._identifier_kind, state, now))
         if lines:
             self._lines.write(self._separator + ",\n".join(lines))
             self._separator = ",\n"
 
-    def _count(self, results: Sequence[api.Result], failed: int) -> bool:
-        """Counts a row; returns whether all of its calls succeeded."""
-        skipped = results.count(SKIPPED)
-        self.skipped += skipped
-        if skipped == len(results):
-            self.counts["unchanged"] += 1
-        elif 0 < failed < len(results):
-            self.counts["partial_failures"] += 1
-        else:
-            self.counts["total_failures" if failed else "successful"] += 1
-        return not failed
+    def _count(self, row: Row) -> RowState:
+        outcomes = [call.outcome for call in row.calls]
+        kinds = [outcome and outcome.kind for outcome in outcomes]
+        state = judge_row(tuple(kinds))
+        self.states[state] += 1
+        if state != RowState.NOT_SENT:
+            for outcome in outcomes:
+                if outcome:
+                    self._count_call(outcome)
+        return state
+
+    def _count_call(self, outcome: Outcome) -> None:
+        if outcome.kind == Kind.SKIPPED:
+            self.skipped_calls += 1
+        elif outcome.kind != Kind.ACCEPTED:
+            self.failure_reasons[outcome.answer["code"]] += 1
+            if outcome.kind != Kind.FAILED:
+                self.is_cut_short = True
 
     @property
     def recorded(self) -> int:
         """The number of rows that have an outcome."""
-        return sum(self.counts.values())
+        return sum(self.states[state] for state in COUNTED)
 
-    def write_to(self, file: IO[str], summary: Record) -> None:
-        """Writes the results file: the summary, which is known last, first; then a record a line."""
-        head = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
-        file.write("{" + ",\n".join([*head, '"records": [']))
+    @property
+    def failed_calls(self) -> int:
+        """The number of calls that failed."""
+        return self.failure_reasons.total()
+
+    def write_to(self, file: IO[str], summary: Json) -> None:
+        """Writes the results file: the summary, which is known last, first; then the lines."""
+        entries = [
+            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+            for key, value in summary.items()
+        ]
+        file.write("{" + ",\n".join([*entries, '"records": [']))
         self._lines.seek(0)
         shutil.copyfileobj(self._lines, file, 1 << 20)
         file.write("\n]}\n")
 
 
-def _call_json(call: api.Call) -> str:
-    if call is api.BULK_SUCCESS:
-        return _BULK_SUCCESS
-    if call is SKIPPED:
-        return '{"success": true, "skipped": true}'
-    if isinstance(call, tuple):
-        return _json({"success": call[0], "response": call[1]})
-    return _json(call and {"success": None, "request": call})
+def record_line(row: Row, identifier_kind: str, state: RowState, now: str) -> str:
+    """A row's line of JSON. By hand: half of what json.dumps takes, a million times."""
+    return (
+        f'{{"row": {row.number}, "{identifier_kind}": {to_json(row.user)}, '
+        f'"event_id": {to_json(row.event_id)}, "timestamp": "{now}", '
+        f'"users_update": {call_json(row.update)}, "events_track": {call_json(row.event)}, '
+        f'"overall_success": {OVERALL_SUCCESS[state]}}}'
+    )
 
 
-# --- Query: rows into the CSV and the spool; send: from there to Iterable --------------------------------------------
-
-MERGED_ROWS = 5000
-SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
+BULK_ACCEPTED_JSON = to_json({"success": True, "response": iterable_client.BULK_ACCEPTED.answer})
+SKIPPED_JSON = to_json({"success": True, "skipped": True})
 
 
-def planned_batches(spool: IO[bytes], planner: Planner, ledger: db.Ledger | None) -> Iterator[list[api.Row]]:
-    """The batches of the spool, with each row's calls; with few calls left to make, several batches in one."""
-    number, load = 1, 0.0  # load: what is left to send, in full batches, be they full by rows or by characters
-    rows: list[api.Row] = []
-    for batch in db.spooled(spool):
-        planned = [planner.plan(number + place, cells) for place, cells in enumerate(batch)]
-        number += len(batch)
-        if ledger:
-            keep_back(ledger, planner.query.name, planned)
-        share = sum(any(row.marks) for row in planned) / len(planned) if ledger else 1.0
-        if rows and (load + share > 1 or len(rows) >= MERGED_ROWS):
-            yield rows
-            rows, load = [], 0.0
-        rows, load = rows + planned, load + share
-    yield rows
+def call_json(call: Call | None) -> str:
+    """What a record says of a call: its outcome or, in a dry run, its request."""
+    if call is None:
+        return "null"
+    outcome = call.outcome
+    if outcome is None:
+        return to_json({"success": None, "request": call.payload})
+    if outcome.kind == Kind.SKIPPED:
+        return SKIPPED_JSON
+    if outcome == iterable_client.BULK_ACCEPTED:
+        return BULK_ACCEPTED_JSON
+    return to_json({"success": outcome.is_success, "response": outcome.answer})
 
 
-def with_progress(batches: Iterator[list[api.Row]], total: int, results: Results) -> Iterator[list[api.Row]]:
-    """The batches; at most twice a second a line on the terminal has rows of total, rate, time left and failures."""
-    began = shown = time.monotonic()
-    for rows in batches:
-        yield rows
-        if (now := time.monotonic()) - shown >= 0.5:
-            shown = now
-            done, failed = results.recorded, sum(results.failure_reasons.values())
-            rate = done / (now - began)
-            left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate else "waiting for Iterable"
-            line = f"{done:,} of {total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
-            with suppress(OSError):  # the terminal may be gone
-                print(f"\r\033[K{line}", end="\r", file=sys.stderr, flush=True)
-    with suppress(OSError):
-        print("\r\033[K", end="", file=sys.stderr)
+# --- The end of a run ---------------------------------------------------------------------------
 
 
-# --- The run ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Conclusion:
+    """How a run ended."""
 
-REPORT_ROWS = 1000
-ADVICE = {  # what to check where Iterable refuses the credentials
-    "BadApiKey": "ITERABLE_API_KEY, and that ITERABLE_API_BASE_URL is that of the key's data centre, US or EU",
-    "Unauthorized": "that ITERABLE_API_KEY is a server-side key; a JWT-enabled one needs USE_JWT_AUTH=true",
-    "BadAuthorizationHeader": "that ITERABLE_API_KEY is a JWT-enabled key, as USE_JWT_AUTH=true needs",
-    "Forbidden": "that ITERABLE_API_KEY is a server-side key that may update users and track events",
-    "InvalidJwtPayload": "ITERABLE_JWT_SECRET, and this machine's clock",
-}
+    status: str
+    exit_code: int
+    warnings: list[str]
 
 
-class Signals:
-    """SIGINT and SIGTERM end a query at once, sending in good order, and anything when they come again."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.client: api.IterableClient | None = None
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._handle)
-
-    def _handle(self, signum: int, _frame: object) -> None:
-        if self.received:
-            os._exit(128 + signum)
-        self.received = signum
-        if self.client is None:
-            raise KeyboardInterrupt
-        self.client.stop()
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Holds the output directory against other runs. The lock is the kernel's: it ends with its process."""
-    try:
-        file = open(directory / ".iterable_integration.lock", "a+")  # noqa: SIM115
-    except OSError as error:
-        advice = "create it, or name another with --output-dir"
-        raise RunError(f"The output directory {directory} cannot be written ({error.strerror}): {advice}", 2) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(f"Another run is writing to {directory}: {file.read().strip()}", 75) from None
-        file.truncate(0)
-        started = datetime.now().astimezone().isoformat(timespec="seconds")
-        print(f"process {os.getpid()}, started {started}", file=file, flush=True)
-        for leftover in (*directory.glob(".query_results_*.part"), *directory.glob(".integration_results_*.part")):
-            leftover.unlink()  # of a run that was killed
-        yield
+def conclude(
+    job: Job, client: IterableClient | None, signals: Signals, total: int, results: Results
+) -> Conclusion:
+    """How the run ended, and what a person should know of that."""
+    has_failures = bool(results.failure_reasons)
+    if client is None:
+        return Conclusion("dry_run", int(has_failures), [])
+    warnings = []
+    if results.filtered_fields:
+        names = ", ".join(sorted(results.filtered_fields))
+        warnings.append(
+            f"Iterable dropped fields that the project does not know, and said success: {names}"
+        )
+    health = client.health
+    if health.ending:
+        return Conclusion("aborted", 4, [*warnings, health.ending])
+    if signals.received and (results.is_cut_short or results.recorded < total):
+        return Conclusion("interrupted", 128 + signals.received, warnings)
+    if client.counts["sent"] and not health.was_answered:
+        return Conclusion("aborted", 4, [*warnings, health.no_answer])
+    if has_failures:
+        return Conclusion("completed_with_failures", 1, warnings)
+    return Conclusion("completed", 0, warnings)
 
 
-def start_log(settings: Settings, verbose: bool) -> None:
-    """Logs to a rotating file, and with --verbose everything to the terminal, too. Raises RunError."""
-    path = settings.log_file or settings.output_dir / "iterable_integration.log"
-    try:
-        file = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE", 2) from None
-    logging.raiseExceptions = False  # a full disk ends the run, or only the log: not a traceback a line
-    handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
-    logging.basicConfig(level="DEBUG" if verbose else settings.log_level, handlers=handlers, force=True,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # fmt: skip
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+def summarize(
+    job: Job,
+    fetched: Fetched,
+    sending: Sending,
+    client: IterableClient | None,
+    results: Results,
+    conclusion: Conclusion,
+) -> Json:
+    """What stands in the results file before the records."""
+    settings, finished = job.settings, datetime.now(timezone.utc)
+    run_ = {
+        "id": str(uuid.uuid4()),
+        "status": conclusion.status,
+        "started_at": job.started.isoformat(timespec="seconds"),
+        "finished_at": finished.isoformat(timespec="seconds"),
+        "seconds": round((finished - job.started).total_seconds(), 3),
+        "query": job.query.name,
+        "since": job.since.isoformat(),
+        "until": job.until.isoformat(),
+        "send_mode": "bulk" if sending.is_bulk else "single",
+        "authentication": "jwt" if settings.use_jwt_auth else "api_key",
+        "base_url": settings.iterable_api_base_url,
+        "csv_file": "",  # known when it appears
+        "warnings": conclusion.warnings,
+    }
+    counts = {state.value: results.states[state] for state in COUNTED}
+    requests = dict(client.counts) if client else {"sent": 0, "retried": 0, "rate_limited": 0}
+    return {
+        "run": run_,
+        "total_users": fetched.total,
+        **counts,
+        "not_sent": fetched.total - results.recorded,
+        "failure_reasons": dict(results.failure_reasons),
+        "requests": requests,
+        "reports": fetched.reports,
+    }
 
 
-class Run:
-    """One run, from the query to the results."""
-
-    def __init__(self, settings: Settings, args: argparse.Namespace, signals: Signals) -> None:
-        """Raises RunError or QueryFileError where it cannot begin."""
-        self.settings, self.args, self.signals = settings, args, signals
-        self.started = datetime.now(timezone.utc)
-        try:
-            as_of = args.as_of or self.started.isoformat(" ", "seconds")
-            self.since, self.until = db.window(as_of, settings.lookback_days, settings.database_timezone)
-        except (ValueError, OverflowError):
-            hint = "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, and not too far in the past"
-            raise RunError(f"--as-of {args.as_of!r} must be {hint}", 2) from None
-        queries = db.load_queries(settings.queries_file, KEYS)
-        for query in queries.values():
-            if query.keys:  # else it is a report
-                check_mapping(query)
-        if settings.query not in queries:
-            names = ", ".join(queries)
-            raise RunError(f"{settings.queries_file} has no query {settings.query!r:.99}; it has {names}", 2)
-        self.query = queries[settings.query]
-        if not self.query.keys:
-            raise self.query.error("this is a report, without keys that say what to send: choose another with --query")
-        self.report_queries = [query for query in queries.values() if not query.keys]
-        self.reports: dict[str, list[Record]] = {}
-        self.total = 0
-        self.warnings: list[str] = []
-
-    def execute(self) -> int:
-        """Does the job and returns the exit code."""
-        directory = self.settings.output_dir
-        with ExitStack() as stack:
-            stack.enter_context(locked(directory))
-            start_log(self.settings, self.args.verbose)
-            for warning in self.args.warnings:
-                log.warning("%s", warning)
-            stamp = f"{self.started.astimezone():%Y%m%d_%H%M%S}"
-            csv_file = stack.enter_context(closing(api.CsvFile(directory, f"query_results_{stamp}.csv")))
-            results_file = stack.enter_context(closing(api.OutputFile(directory, f"integration_results_{stamp}.json")))
-            spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
-            ledger = self._open_ledger(stack) if self.settings.send_only_changes else None
-            planner = self._query(csv_file, spool)
-            results = Results(directory, planner.kind, ledger)
-            batches = planned_batches(spool, planner, ledger)
-            if self.args.dry_run:
-                for rows in batches:
-                    results.add(rows)
-            else:
-                self._send(batches, planner.calls_per_row, results)
-            return self._finish(csv_file, results_file, results)
-
-    def _open_ledger(self, stack: ExitStack) -> db.Ledger | None:
-        settings = self.settings
-        if not settings.iterable_api_key:  # a dry run
-            self.warnings.append("Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown")
-            return None
-        project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
-        ledger = db.Ledger(settings.output_dir / "delivery_ledger.sqlite3", project, writable=not self.args.dry_run)
-        stack.callback(ledger.close)
-        if ledger.is_new_project:
-            self.warnings.append("The ledger does not know this API key and base URL: everything is sent once more")
-        return ledger
-
-    def _query(self, csv_file: api.CsvFile, spool: IO[bytes]) -> Planner:
-        settings = self.settings
-        url = db.describe_url(settings.database_url)
-        log.info("%s from %s, %s to %s", self.query.name, url, self.since, self.until)
-        with db.connect(settings.database_url, settings.database_timezone) as database:
-            for query in self.report_queries:
-                columns, rows = database.rows(query, self.since, self.until)
-                self.reports[query.name] = [self._report_row(columns, row) for row in islice(rows, REPORT_ROWS)]
-            columns, rows = database.rows(self.query, self.since, self.until)
-            planner = Planner(self.query, columns, settings.database_timezone)
-            csv_file.write(columns)
-            self.total = db.spool(self.query, islice(rows, self.args.limit), spool, csv_file.write)
-        log.info("%d rows", self.total)
-        return planner
-
-    def _report_row(self, columns: Sequence[str], row: Sequence[Any]) -> Record:
-        try:
-            return api.clean_fields(zip(columns, row, strict=True), self.settings.database_timezone)
-        except api.InvalidValueError:  # a report is read by people: anything goes as text
-            return {name: str(cell) for name, cell in zip(columns, row, strict=True)}
-
-    @property
-    def is_bulk(self) -> bool:
-        """Whether the bulk operations are used."""
-        mode = self.settings.send_mode
-        return not self.settings.use_jwt_auth and (mode == "bulk" or (mode == "auto" and self.total > SINGLE_ROWS))
-
-    def _send(self, batches: Iterator[list[api.Row]], calls_per_row: int, results: Results) -> None:
-        settings = self.settings
-        if self.signals.received:  # and its exception was swallowed, as in a __del__
-            raise KeyboardInterrupt
-        try:
-            client = self.signals.client = api.IterableClient(
-                settings.iterable_api_key, settings.iterable_jwt_secret, settings.use_jwt_auth,
-                settings.iterable_api_base_url, max_retries=settings.max_retries,
-                backoff_factor=settings.backoff_factor, initial_backoff=settings.initial_backoff,
-                timeout=settings.request_timeout, workers=settings.workers or 64,
-                rate_limit_factor=settings.rate_limit_factor, zone=settings.database_timezone,
-                give_up_after=10 * calls_per_row,  # that is, at least 10 rows
-            )  # fmt: skip
-        except ValueError as error:
-            raise RunError(str(error), 2) from None
-        workers = settings.workers or (6 if self.is_bulk else 64)  # the client's are for what is sent singly, too
-        try:
-            settled = api.send_rows(client, batches, self.is_bulk, workers)
-            if sys.stderr.isatty() and not (self.args.quiet or self.args.verbose):
-                settled = with_progress(settled, self.total, results)
-            for rows in settled:
-                results.add(rows)
-        except BaseException:
-            client.stop()  # what ends the sending early ends its threads, too
-            raise
-
-    def _outcome(self, results: Results) -> tuple[str, int]:
-        """The run's status and exit code; adds what a person should know."""
-        client, failed = self.signals.client, bool(results.failure_reasons)
-        if client is None:
-            return "dry_run", int(failed)
-        if client.filtered_fields:
-            names = ", ".join(sorted(client.filtered_fields))
-            self.warnings.append(f"Iterable dropped fields that the project does not know, and said success: {names}")
-        if client.refusal:
-            code = client.refusal["code"]
-            self.warnings.append(f"Iterable refused the credentials ({code}): check {ADVICE[code]}")
-            return "aborted", 4
-        is_cut_short = "Interrupted" in results.failure_reasons or results.recorded < self.total
-        if self.signals.received and is_cut_short and not client.gave_up:
-            return "interrupted", 128 + self.signals.received
-        if client.gave_up or (client.counts["sent"] and not client.ever_answered):
-            self.warnings.append(f"{client.base_url} gives no useful answer: see failure reasons; run again later")
-            return "aborted", 4
-        return ("completed_with_failures", 1) if failed else ("completed", 0)
-
-    def _finish(self, csv_file: api.CsvFile, results_file: api.OutputFile, results: Results) -> int:
-        """Completes the results file, lets both files appear, prints the summary; returns the exit code."""
-        settings, client, finished = self.settings, self.signals.client, datetime.now(timezone.utc)
-        status, code = self._outcome(results)
-        paths = [csv_file.commit()]
-        run = {
-            "id": str(uuid.uuid4()), "status": status, "started_at": self.started.isoformat(timespec="seconds"),
-            "finished_at": finished.isoformat(timespec="seconds"),
-            "seconds": round((finished - self.started).total_seconds(), 3), "query": self.query.name,
-            "since": self.since.isoformat(), "until": self.until.isoformat(),
-            "send_mode": "bulk" if self.is_bulk else "single",
-            "authentication": "jwt" if settings.use_jwt_auth else "api_key",
-            "base_url": settings.iterable_api_base_url, "csv_file": paths[0].name, "warnings": self.warnings,
-        }  # fmt: skip
-        summary = {
-            "run": run, "total_users": self.total, **results.counts, "not_sent": self.total - results.recorded,
-            "failure_reasons": dict(results.failure_reasons),
-            "requests": dict(client.counts) if client else {"sent": 0, "retried": 0, "rate_limited": 0},
-            "reports": self.reports,
-        }  # fmt: skip
-        results.write_to(results_file.text, summary)
-        paths.append(results_file.commit())
-        log.info("%s, exit code %d: %s", status, code, {key: summary[key] for key in (*COUNTS, "failure_reasons")})
-        for warning in self.warnings:
-            log.warning("%s", warning)
-        if code or not self.args.quiet:
-            with suppress(OSError):  # | head, or a full disk: what was done is done
-                print_summary(summary, results.skipped, paths, sys.stderr if self.args.quiet else sys.stdout)
-        return code
+def publish(files: Files, results: Results, summary: Json) -> list[Path]:
+    """Lets both files appear, the CSV first; returns their paths."""
+    csv_path = files.csv.commit()
+    summary["run"]["csv_file"] = csv_path.name
+    results.write_to(files.results.text, summary)
+    return [csv_path, files.results.commit()]
 
 
-COUNTS = {"successful": "delivered", "partial_failures": "partly failed", "total_failures": "failed",
-          "unchanged": "unchanged", "not_sent": "not sent"}  # fmt: skip
+def report_end(
+    job: Job, conclusion: Conclusion, summary: Json, skipped_calls: int, paths: Sequence[Path]
+) -> None:
+    """Says in the log and, unless nobody wants to know, on the screen how the run ended."""
+    names = [state.value for state in COUNTED]
+    counts = {name: summary[name] for name in (*names, "not_sent", "failure_reasons")}
+    log.info("%s, exit code %d: %s", conclusion.status, conclusion.exit_code, counts)
+    for warning in conclusion.warnings:
+        log.warning("%s", warning)
+    if conclusion.exit_code == 0 and job.options.quiet:
+        return
+    with suppress(OSError):  # | head, or a full disk: what was done is done
+        out = sys.stderr if job.options.quiet else sys.stdout
+        print_summary(summary, skipped_calls, paths, out)
 
 
-def shown(text: str) -> str:
-    """Text that may be printed: a terminal obeys control characters, and data may hold some."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+# --- The screen ---------------------------------------------------------------------------------
 
 
-def print_summary(summary: Record, skipped: int, paths: Sequence[Path], out: IO[str]) -> None:
+class Progress:
+    """A line on the terminal, at most twice a second: rows of total, rate, time left, failures."""
+
+    def __init__(self, options: Options, total: int) -> None:
+        """`total` is the number of rows."""
+        is_wanted = not (options.quiet or options.verbose or options.dry_run)
+        self._is_shown = is_wanted and sys.stderr.isatty()
+        self._total = total
+        self._began = time.monotonic()
+        self._last = self._began
+
+    def show(self, results: Results) -> None:
+        """Shows how far the run is, where it is time to."""
+        now = time.monotonic()
+        if not self._is_shown or now - self._last < 0.5:
+            return
+        self._last = now
+        done = results.recorded
+        rate = done / (now - self._began)
+        left = "waiting for Iterable"
+        if rate:
+            left = f"{timedelta(seconds=round((self._total - done) / rate))} left"
+        failed = results.failure_reasons.total()
+        self._print(
+            f"{done:,} of {self._total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
+        )
+
+    def clear(self) -> None:
+        """Makes room for the summary."""
+        if self._is_shown:
+            self._print("")
+
+    def _print(self, line: str) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\r\033[K{line}", end="\r" if line else "", file=sys.stderr, flush=True)
+
+
+def print_summary(summary: Json, skipped_calls: int, paths: Sequence[Path], out: IO[str]) -> None:
     """Prints what a person wants to know of a run."""
-    run, requests = summary["run"], summary["requests"]
-    if skipped:
-        requests = {**requests, "calls saved by the ledger": skipped}
-    counts = ", ".join(f"{summary[key]:,} {text}" for key, text in COUNTS.items() if summary[key])
+    run_ = summary["run"]
+    status = run_["status"].replace("_", " ")
     lines = [
-        ("Status", f"{run['status'].replace('_', ' ')} in {run['seconds']:.1f} s"),
-        ("Query", f"{run['query']}, {run['since']} to {run['until']}"),
-        ("Rows", f"{summary['total_users']:,}: {counts or 'none'}"),
-        *(("Failures", f"{calls:,} x {code}") for code, calls in summary["failure_reasons"].items()),
-        ("Requests", ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in requests.items())),
-        *(("Warning", text) for text in run["warnings"]),
-        *(("File", str(path.resolve())) for path in paths),
+        ("Status", f"{status} in {run_['seconds']:.1f} s"),
+        ("Query", f"{run_['query']}, {run_['since']} to {run_['until']}"),
+        ("Rows", describe_rows(summary)),
     ]
+    for code, calls in summary["failure_reasons"].items():
+        lines.append(("Failures", f"{calls:,} x {code}"))
+    requests = dict(summary["requests"])
+    if skipped_calls:
+        requests["calls saved by the ledger"] = skipped_calls
+    lines.append(("Requests", describe_requests(requests)))
+    for warning in run_["warnings"]:
+        lines.append(("Warning", warning))
+    for path in paths:
+        lines.append(("File", str(path.resolve())))
     for name, rows in summary["reports"].items():
-        table = [list(rows[0]), *(map(str, row.values()) for row in rows[:20])] if rows else [["no rows"]]
-        lines += [("Report", name), *(("", "  ".join(f"{cell:<12}" for cell in line).rstrip()) for line in table)]
+        lines.append(("Report", name))
+        lines += [("", line) for line in table_lines(rows[:20])]
     for label, text in lines:
-        print(f"{label:<9} {shown(text)}", file=out)
+        print(f"{label:<9} {printable(text)}", file=out)
 
 
-INTERRUPTED = "interrupted before anything was sent"
-ADVICE_NO_OUTPUT = "Make room there and run again: no event is added twice"
+def describe_rows(summary: Json) -> str:
+    """The number of rows, and what became of them."""
+    words = {state.value: text for state, text in COUNTED.items()}
+    words["not_sent"] = "not sent"
+    counts = [f"{summary[key]:,} {text}" for key, text in words.items() if summary[key]]
+    return f"{summary['total_users']:,}: {', '.join(counts) or 'none'}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; returns the exit code."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - whoever started us may have closed it
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    os.umask(0o077)  # results hold addresses: for their owner alone
-    gc.set_threshold(50_000)  # a batch is tens of thousands of objects, none in a cycle: an eighth of the CPU time
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # cron's locale may be ASCII
-    logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
-    signals, settings = Signals(), None
-    args = parse_args(argv)
-    try:
-        with ExitStack() as stack:
-            if args.demo:
-                from tests.demo import AS_OF, demo_settings  # nothing else needs them
+def describe_requests(requests: Mapping[str, int]) -> str:
+    """The numbers of attempts."""
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in requests.items())
 
-                args.as_of = args.as_of or AS_OF
-            texts = stack.enter_context(demo_settings()) if args.demo else read_env(args)
-            settings = load_settings(args, texts)
-            return Run(settings, args, signals).execute()
-    except RunError as error:
-        message, code = str(error), error.code
-    except (db.QueryFileError, db.LedgerError) as error:
-        message, code = str(error), 2
-    except (KeyboardInterrupt, db.DatabaseError) as error:  # sqlite3 makes the latter of what a signal handler raises
-        message, code = (INTERRUPTED, 128 + signals.received) if signals.received else (str(error), 3)
-    except (OSError, sqlite3.Error) as error:
-        why = (error.strerror or error) if isinstance(error, OSError) else f"the ledger: {error}"
-        where = settings.output_dir if settings else "here"
-        message, code = f"Output could not be written to {where}: {why}. {ADVICE_NO_OUTPUT}", 4
-    message = "\n".join(map(shown, message.split("\n")))
-    log.error("%s", message)
-    with suppress(OSError):
-        print(f"main.py: {message}", file=sys.stderr)
-    return code
+
+def table_lines(rows: Sequence[Json]) -> list[str]:
+    """A report as text."""
+    if not rows:
+        return ["no rows"]
+    cells = [list(rows[0])]
+    for row in rows:
+        cells.append([str(cell) for cell in row.values()])
+    lines = []
+    for line in cells:
+        padded = [f"{cell:<12}" for cell in line]
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
 if __name__ == "__main__":
