@@ -1,0 +1,83 @@
+"""How often the stand-in for Iterable may be asked, by a clock that the tests set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from tests.fake_iterable import FakeIterable, Request
+from tests.stand_in.asking import (
+    ADA,
+    BULK_UPDATE,
+    TRACK,
+    TRACK_BULK,
+    UPDATE,
+    VIEW,
+    Clock,
+    ask,
+    told,
+)
+
+BODIES: dict[str, Any] = {
+    UPDATE: ADA,
+    BULK_UPDATE: {"users": []},
+    TRACK: VIEW,
+    TRACK_BULK: {"events": []},
+}
+
+
+def statuses(server: FakeIterable, path: str, count: int, **more: Any) -> list[int]:
+    """The statuses of `count` requests in a row; `more` is for ask()."""
+    asked = {"body": BODIES[path], **more}
+    return [ask(server, path, **asked)[0] for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"), [(UPDATE, 500), (BULK_UPDATE, 5), (TRACK, 2000), (TRACK_BULK, 10)]
+)
+def test_each_operation_has_a_token_bucket_of_one_second(path: str, limit: int) -> None:
+    clock = Clock()
+    server = FakeIterable(clock=clock)
+    assert statuses(server, path, limit) == [200] * limit
+    status, answer = ask(server, path, BODIES[path])
+    params = {"rateLimitLimit": limit, "rateLimitRemaining": 0, "rateLimitReset": 1}
+    assert status == 429
+    assert answer == {"code": "RateLimitExceeded", "msg": "Rate limit exceeded", "params": params}
+    other = TRACK if path != TRACK else UPDATE
+    assert statuses(server, other, 1) == [200], "each operation has its own"
+    clock.now += 1.5 / limit
+    assert statuses(server, path, 2) == [200, 429]
+    clock.now += 100
+    assert statuses(server, path, limit + 1) == [200] * limit + [429]
+
+
+def test_the_limits_can_be_multiplied_or_lifted() -> None:
+    doubled = FakeIterable(rate_limit_factor=2, clock=Clock())
+    assert statuses(doubled, BULK_UPDATE, 11) == [200] * 10 + [429]
+    lowered = FakeIterable(rate_limit_factor=0.04, clock=Clock())  # a request every 5 seconds
+    assert statuses(lowered, BULK_UPDATE, 1) == [200]
+    _, answer = ask(lowered, BULK_UPDATE, {"users": []})
+    assert answer["params"]["rateLimitReset"] == 5
+    lifted = FakeIterable(enforce_limits=False, clock=Clock())
+    assert statuses(lifted, BULK_UPDATE, 50) == [200] * 50
+
+
+def test_bad_bodies_take_tokens_and_bad_keys_do_not() -> None:
+    server = FakeIterable(clock=Clock())
+    assert statuses(server, BULK_UPDATE, 20, api_key="wrong") == [401] * 20
+    assert statuses(server, BULK_UPDATE, 6, body={}) == [400] * 5 + [429]
+
+
+def test_a_429_has_no_retry_after(session: requests.Session) -> None:
+    with FakeIterable(api_key="key", clock=Clock()) as server:
+        url = server.url + BULK_UPDATE
+        answers = [session.post(url, json={"users": []}, timeout=10) for _ in range(6)]
+    assert told(answers[-1]) == (429, "RateLimitExceeded")
+    assert "Retry-After" not in answers[-1].headers
+
+
+def test_latency_delays_every_answer() -> None:
+    request = Request("POST", UPDATE, {}, b"")
+    assert FakeIterable(latency=0.05).handle(request).delay == 0.05
