@@ -1,4 +1,5 @@
-"""What all tests share: an environment without our settings, a sample database, and main.py as a process."""
+"""What all tests share: an environment without our settings, and main.py as a process."""
+
 from __future__ import annotations
 
 import csv
@@ -26,7 +27,12 @@ from tests.fake_iterable import FakeIterable
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY, HOST = "test-api-key", "https://api.iterable.com"
-FOREIGN = ("PROXY", "CA_BUNDLE", "NETRC", "SSL_CERT")  # parts of names of variables that requests heeds
+FOREIGN = (
+    "PROXY",
+    "CA_BUNDLE",
+    "NETRC",
+    "SSL_CERT",
+)  # parts of names of variables that requests heeds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,12 +68,14 @@ def outputs(directory: Path) -> list[str]:
 
 
 def check_counts(results: dict[str, Any], rows: int) -> None:
-    """Every row is counted once, and has one record unless it was not sent; every failed call is, too."""
+    """Every row and every failed call is counted once; a row has one record unless not sent."""
     kinds = ("successful", "partial_failures", "total_failures", "unchanged", "not_sent")
     assert results["total_users"] == sum(results[kind] for kind in kinds) == rows
     assert len(results["records"]) == rows - results["not_sent"]
     assert len({record["row"] for record in results["records"]}) == len(results["records"])
-    calls = [record[name] for record in results["records"] for name in ("users_update", "events_track")]
+    calls = [
+        record[name] for record in results["records"] for name in ("users_update", "events_track")
+    ]
     failed = Counter(call["response"]["code"] for call in calls if call and not call["success"])
     assert results["failure_reasons"] == failed
 
@@ -104,7 +112,9 @@ class Finished:
         return (self.directory / "iterable_integration.log").read_text(encoding="utf-8")
 
     def _newest(self, pattern: str) -> Path:
-        return max(self.directory.glob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return max(
+            self.directory.glob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
 
 
 @dataclass
@@ -126,18 +136,24 @@ class Project:
         return self.directory / "out"
 
     def command(self, *args: str, **settings: str) -> tuple[list[str], dict[str, str]]:
-        """The command line and the environment of a run; settings go into the env file, an empty one is left out."""
+        """The command line and environment of a run; settings that are not empty go into a file."""
         env_file = self.directory / "test.env"
-        lines = [f"{name}='{value}'\n" for name, value in {**self.settings, **settings}.items() if value]
+        lines = [
+            f"{name}='{value}'\n" for name, value in {**self.settings, **settings}.items() if value
+        ]
         env_file.write_text("".join(lines), encoding="utf-8")
         env_file.chmod(0o600)  # it holds a key
-        return [sys.executable, str(self.program), "--env-file", str(env_file), *args], dict(os.environ)
+        return [sys.executable, str(self.program), "--env-file", str(env_file), *args], dict(
+            os.environ
+        )
 
     def start(self, *args: str, **settings: str) -> subprocess.Popen[str]:
         """Starts a run and returns its process."""
         command, env = self.command(*args, **settings)
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=env, cwd=self.directory, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command, env=env, cwd=self.directory, stdout=pipe, stderr=pipe, text=True
+        )
 
     def finish(self, process: subprocess.Popen[str]) -> Finished:
         """Waits for a run; a traceback is a bug, whatever the test is about."""
@@ -157,12 +173,16 @@ class Project:
         connection.close()
 
     def add_customers(self, count: int) -> None:
-        """Makes more rows for the default query: user101@example.com and so on, each with one view."""
+        """Makes more rows for the default query: user101@example.com and so on."""
         self.sql(f"""
-            WITH RECURSIVE n(i) AS (SELECT 101 UNION ALL SELECT i + 1 FROM n WHERE i < {100 + count})
-            INSERT INTO customers SELECT i, 'user' || i || '@example.com', NULL, NULL, 'pro', NULL FROM n;
-            INSERT INTO page_views SELECT id, id, 'pricing', NULL, NULL, NULL, '2026-01-10 10:00:00' FROM customers
-            WHERE id > 100""")  # noqa: S608
+            WITH RECURSIVE n(i) AS (
+                SELECT 101 UNION ALL SELECT i + 1 FROM n WHERE i < {100 + count}
+            )
+            INSERT INTO customers
+            SELECT i, 'user' || i || '@example.com', NULL, NULL, 'pro', NULL FROM n;
+            INSERT INTO page_views
+            SELECT id, id, 'pricing', NULL, NULL, NULL, '2026-01-10 10:00:00'
+            FROM customers WHERE id > 100""")  # noqa: S608
 
     def queries(self, text: str) -> None:
         """Makes this the queries file."""
@@ -175,10 +195,12 @@ def new_project(directory: Path, server: FakeIterable | None) -> Project:
     """A project on the sample data, in an empty directory, that sends to a server."""
     load_sample_data(directory / "app.db")
     settings = {
-        "DATABASE_URL": f"sqlite:///{directory}/app.db", "OUTPUT_DIR": str(directory / "out"),
-        "ITERABLE_API_KEY": KEY, "INITIAL_BACKOFF": "0.01",
+        "DATABASE_URL": f"sqlite:///{directory}/app.db",
+        "OUTPUT_DIR": str(directory / "out"),
+        "ITERABLE_API_KEY": KEY,
+        "INITIAL_BACKOFF": "0.01",
         "ITERABLE_API_BASE_URL": server.url if server else "http://127.0.0.1:9",
-    }  # fmt: skip
+    }
     (directory / "out").mkdir()
     return Project(directory, settings)
 
@@ -190,7 +212,9 @@ def make_project(tmp_path: Path) -> Callable[[FakeIterable | None], Project]:
 
 
 @pytest.fixture
-def project(make_project: Callable[[FakeIterable | None], Project], server: FakeIterable) -> Project:
+def project(
+    make_project: Callable[[FakeIterable | None], Project], server: FakeIterable
+) -> Project:
     """A project on the sample data that sends to `server`."""
     return make_project(server)
 

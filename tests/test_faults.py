@@ -1,4 +1,5 @@
-"""Whatever goes wrong on the way: faults, outages, signals, kills, full disks; over real processes and real HTTP."""
+"""Whatever goes wrong on the way: faults, outages, signals, kills, full disks."""
+
 from __future__ import annotations
 
 import contextlib
@@ -51,24 +52,27 @@ def calls_in(seen: Seen) -> Delivered:
 
 
 def delivered(requests: Iterable[Seen]) -> Delivered:
-    """The calls that the server answered with success, which nothing but a fault then kept from the client."""
+    """The calls answered with success, which nothing but a fault then kept from the client."""
     return {call for seen in requests if seen.status == 200 for call in calls_in(seen)}
 
 
 def recorded(results: Json) -> Delivered:
     """The calls that the results file calls a success."""
     return {
-        (call, record[identity]) for record in results["records"]
-        for call, identity in (("users_update", "email"), ("events_track", "event_id")) if record[call]["success"]
-    }  # fmt: skip
+        (call, record[identity])
+        for record in results["records"]
+        for call, identity in (("users_update", "email"), ("events_track", "event_id"))
+        if record[call]["success"]
+    }
 
 
 def all_calls(results: Json) -> Delivered:
     """The calls of all rows in the results file."""
     return {
-        call for record in results["records"]
+        call
+        for record in results["records"]
         for call in (("users_update", record["email"]), ("events_track", record["event_id"]))
-    }  # fmt: skip
+    }
 
 
 def event_ids(results: Json) -> set[str]:
@@ -85,24 +89,30 @@ FAULTS = {
     "429 with neither": Fault("status", status=429),
     "429 as plain text": Fault("status", status=429, body="Slow down", content_type="text/plain"),
     **{str(status): Fault("status", status=status) for status in (500, 502, 503, 504)},
-    "dropped, not stored": Fault("drop_before"), "dropped, stored": Fault("drop_after"),
-    "hung, not stored": Fault("hang"), "hung, stored": Fault("hang", stored=True),
-    "HTML": Fault("html", status=200), "truncated": Fault("truncated"), "empty": Fault("empty"),
-}  # fmt: skip
+    "dropped, not stored": Fault("drop_before"),
+    "dropped, stored": Fault("drop_after"),
+    "hung, not stored": Fault("hang"),
+    "hung, stored": Fault("hang", stored=True),
+    "HTML": Fault("html", status=200),
+    "truncated": Fault("truncated"),
+    "empty": Fault("empty"),
+}
 
 
 @dataclass
 class Mix(Fault):
     """A fault of any kind for a fifth of all requests.
 
-    The first call that a request makes, and how often it was made before, decide on it, with the seed: not the order
-    of arrival, which threads and machine would change from run to run.
+    The first call that a request makes, and how often it was made before, decide on it, with the
+    seed: not the order of arrival, which threads and machine would change from run to run.
     """
 
     kind: str = "status"
     mix: int = 0  # the seed; the one of Fault is overwritten with the rest
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    struck: list[str | None] = field(default_factory=list)  # a name in FAULTS, or None, for each request
+    struck: list[str | None] = field(
+        default_factory=list
+    )  # a name in FAULTS, or None, for each request
 
     def strikes(self, path: str, body: Any) -> bool:
         call = min(calls_in(Seen(0, path, 0, {}, body)))
@@ -125,23 +135,41 @@ def test_with_a_fifth_of_all_calls_struck_nothing_is_lost_or_doubled_and_the_res
     runs, successes, missing = 0, Delivered(), Delivered([("none", "yet")])
     while missing and runs < 3:
         before = len(server.requests)
-        # two attempts, not three, and a seed by which HTML, nothing or half an answer is the last of some calls
+        # two attempts, not three, and a seed by which HTML, nothing or half an answer is the last
+        # of some calls
         done = project.run(SEND_MODE=mode, MAX_RETRIES="2", REQUEST_TIMEOUT="3", **UNLIMITED)
         requests, struck = server.requests[before:], mix.struck[before:]
         results, runs = done.results, runs + 1
-        answered = delivered(seen for seen, fault in zip(requests, struck, strict=True) if not fault)
-        assert recorded(results) == answered, "call by call, no more and no less than what was answered with success"
+        answered = delivered(
+            seen for seen, fault in zip(requests, struck, strict=True) if not fault
+        )
+        assert recorded(results) == answered, (
+            "call by call, no more and no less than what was answered with success"
+        )
         check_counts(results, rows)
         assert results["requests"]["sent"] == len(requests)
-        assert results["requests"]["rate_limited"] == sum("429" in (fault or "") for fault in struck)
+        assert results["requests"]["rate_limited"] == sum(
+            "429" in (fault or "") for fault in struck
+        )
         assert done.code == (results["successful"] < rows)
         successes |= answered
         missing = all_calls(results) - successes
     kinds = Counter(filter(None, mix.struck))
-    lost, doubled = len(event_ids(results) - server.events.keys()), len(server.events.keys() - event_ids(results))
-    print(f"\n{mode}: {rows} rows, {len(mix.struck)} requests, {kinds.total()} faults {dict(kinds)}, "
-          f"{runs} runs, {lost} rows lost, {doubled} events doubled")
-    assert (missing, lost, doubled, len(server.users), len(server.events)) == (set(), 0, 0, rows, rows)
+    lost, doubled = (
+        len(event_ids(results) - server.events.keys()),
+        len(server.events.keys() - event_ids(results)),
+    )
+    print(
+        f"\n{mode}: {rows} rows, {len(mix.struck)} requests, {kinds.total()} faults {dict(kinds)}, "
+        f"{runs} runs, {lost} rows lost, {doubled} events doubled"
+    )
+    assert (missing, lost, doubled, len(server.users), len(server.events)) == (
+        set(),
+        0,
+        0,
+        rows,
+        rows,
+    )
     assert runs > 1, "some calls were given up"
     assert kinds.keys() == FAULTS.keys() or mode == "bulk"
 
@@ -149,9 +177,16 @@ def test_with_a_fifth_of_all_calls_struck_nothing_is_lost_or_doubled_and_the_res
 # Outages
 
 
-@pytest.mark.parametrize(("mode", "unit", "rows", "requests"), [("single", 1, 400, 60), ("bulk", 1000, 16_000, 5)])
+@pytest.mark.parametrize(
+    ("mode", "unit", "rows", "requests"), [("single", 1, 400, 60), ("bulk", 1000, 16_000, 5)]
+)
 def test_an_outage_ends_the_run_by_the_rule_of_ten_and_the_next_run_finishes_the_job(
-    make_project: MakeProject, unlimited: FakeIterable, mode: str, unit: int, rows: int, requests: int
+    make_project: MakeProject,
+    unlimited: FakeIterable,
+    mode: str,
+    unit: int,
+    rows: int,
+    requests: int,
 ) -> None:
     server, project = unlimited, make_project(unlimited)
     server.latency = 0.1 if mode == "single" else 0.5
@@ -165,10 +200,14 @@ def test_an_outage_ends_the_run_by_the_rule_of_ten_and_the_next_run_finishes_the
     assert server.url in done.out + done.err
     assert any(server.url in warning for warning in results["run"]["warnings"])
     check_counts(results, rows)
-    assert 20 * unit <= unanswered <= 24 * unit, "the two calls of ten rows, and what was on the wire"
+    assert 20 * unit <= unanswered <= 24 * unit, (
+        "the two calls of ten rows, and what was on the wire"
+    )
     assert results["not_sent"] > 0
     assert recorded(results)
-    assert recorded(results) <= delivered(server.requests), "what was answered as the server went down may have failed"
+    assert recorded(results) <= delivered(server.requests), (
+        "what was answered as the server went down may have failed"
+    )
     assert len(delivered(server.requests) - recorded(results)) <= 4 * unit
     server.latency = 0
     server.up()
@@ -177,7 +216,9 @@ def test_an_outage_ends_the_run_by_the_rule_of_ten_and_the_next_run_finishes_the
     assert server.events.keys() == event_ids(again.results)
 
 
-def test_three_rows_that_only_a_gateway_answers_are_an_aborted_run(project: Project, server: FakeIterable) -> None:
+def test_three_rows_that_only_a_gateway_answers_are_an_aborted_run(
+    project: Project, server: FakeIterable
+) -> None:
     server.add_fault("html", status=503)
     done = project.run("--limit", "3")
     assert (done.code, done.results["run"]["status"], len(server.requests)) == (4, "aborted", 18)
@@ -185,15 +226,20 @@ def test_three_rows_that_only_a_gateway_answers_are_an_aborted_run(project: Proj
     check_counts(done.results, 3)
 
 
-def test_no_call_starts_after_credentials_are_refused_in_mid_run(project: Project, server: FakeIterable) -> None:
+def test_no_call_starts_after_credentials_are_refused_in_mid_run(
+    project: Project, server: FakeIterable
+) -> None:
     server.add_fault("status", status=401, after=50)
     project.add_customers(295)
     done = project.run(WORKERS="4")
     statuses = Counter(seen.status for seen in server.requests)
     assert statuses[200] == 50
     assert statuses[401] <= 4, "one for each worker, at the most"
-    assert (done.code, done.results["run"]["status"], done.results["failure_reasons"]["BadApiKey"]) == (
-        4, "aborted", statuses[401])  # fmt: skip
+    assert (
+        done.code,
+        done.results["run"]["status"],
+        done.results["failure_reasons"]["BadApiKey"],
+    ) == (4, "aborted", statuses[401])
     assert recorded(done.results) == delivered(server.requests)
     check_counts(done.results, 300)
 
@@ -203,14 +249,18 @@ def test_a_row_that_always_gets_a_500_fails_alone(project: Project, server: Fake
     project.add_customers(35)
     done = project.run()
     assert (done.code, done.results["successful"], done.results["total_failures"]) == (1, 39, 1)
-    failed = [record["email"] for record in done.results["records"] if not record["overall_success"]]
+    failed = [
+        record["email"] for record in done.results["records"] if not record["overall_success"]
+    ]
     assert failed == ["user120@example.com"]
     assert done.results["failure_reasons"] == {"GenericError": 2}
 
 
 # Signals
 
-BOTH_SIGNALS = pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name)
+BOTH_SIGNALS = pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name
+)
 
 
 @BOTH_SIGNALS
@@ -220,16 +270,24 @@ def test_a_signal_ends_a_query_and_nothing_was_sent(
 ) -> None:
     project.queries(f"""-- name: endless\n-- email: email\n-- user fields: n
         WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers)
-        SELECT n, n || '@example.com' AS email, printf('%.20000c', 'x') FROM numbers WHERE n <= {found}""")  # noqa: S608
+        SELECT n, n || '@example.com' AS email, printf('%.20000c', 'x')
+        FROM numbers WHERE n <= {found}""")  # noqa: S608
     process = project.start("--query", "endless")
     log = project.output / "iterable_integration.log"
     if found:  # the first rows fill the CSV's buffer
-        wait_until(lambda: any(path.stat().st_size for path in project.output.glob(".query*.part")), process)
+        wait_until(
+            lambda: any(path.stat().st_size for path in project.output.glob(".query*.part")),
+            process,
+        )
     else:
         wait_until(lambda: log.exists() and "endless" in log.read_text(encoding="utf-8"), process)
     process.send_signal(signum)
     done = project.finish(process)
-    assert (done.code, done.out, done.err) == (128 + signum, "", "main.py: interrupted before anything was sent\n")
+    assert (done.code, done.out, done.err) == (
+        128 + signum,
+        "",
+        "main.py: interrupted before anything was sent\n",
+    )
     assert (server.requests, outputs(project.output)) == ([], [])
 
 
@@ -238,18 +296,29 @@ def test_a_signal_ends_a_query_and_nothing_was_sent(
     [(signal.SIGTERM, "single", 400, 60, "0.1"), (signal.SIGINT, "bulk", 6000, 3, "0.4")],
 )
 def test_a_signal_while_sending_lets_calls_on_the_wire_end_and_both_files_tell_the_truth(
-    make_project: MakeProject, unlimited: FakeIterable,
-    signum: signal.Signals, mode: str, rows: int, requests: int, factor: str,
-) -> None:  # fmt: skip
+    make_project: MakeProject,
+    unlimited: FakeIterable,
+    signum: signal.Signals,
+    mode: str,
+    rows: int,
+    requests: int,
+    factor: str,
+) -> None:
     server, project = unlimited, make_project(unlimited)
     server.latency = 0.3
     project.add_customers(rows - 5)
-    process = project.start("--as-of", AS_OF, SEND_MODE=mode, RATE_LIMIT_FACTOR=factor)  # takes over 5 s
+    process = project.start(
+        "--as-of", AS_OF, SEND_MODE=mode, RATE_LIMIT_FACTOR=factor
+    )  # takes over 5 s
     wait_until(lambda: len(server.requests) >= requests, process)
     process.send_signal(signum)
     done = project.finish(process)
     results = done.results
-    assert (done.code, results["run"]["status"], len(done.rows)) == (128 + signum, "interrupted", rows + 1)
+    assert (done.code, results["run"]["status"], len(done.rows)) == (
+        128 + signum,
+        "interrupted",
+        rows + 1,
+    )
     check_counts(results, rows)
     assert results["not_sent"] > 0
     assert recorded(results) == delivered(server.requests)
@@ -264,7 +333,10 @@ def test_a_signal_while_sending_lets_calls_on_the_wire_end_and_both_files_tell_t
 def test_a_server_that_hangs_cannot_hold_up_a_stop(tmp_path: Path) -> None:
     began = []
     with contextlib.ExitStack() as stack:
-        for signum, mode, rows, answered in ((signal.SIGTERM, "single", 200, 30), (signal.SIGINT, "bulk", 4000, 2)):
+        for signum, mode, rows, answered in (
+            (signal.SIGTERM, "single", 200, 30),
+            (signal.SIGINT, "bulk", 4000, 2),
+        ):
             (tmp_path / mode).mkdir()
             server = stack.enter_context(FakeIterable(api_key="test-api-key"))
             fault = server.add_fault("hang", stored=True, after=answered)
@@ -278,11 +350,17 @@ def test_a_server_that_hangs_cannot_hold_up_a_stop(tmp_path: Path) -> None:
         for process, project, server, signum, rows in began:
             done = project.finish(process)
             results, hung = done.results, [seen for seen in server.requests if seen.status == 0]
-            assert (done.code, results["run"]["status"], len(done.rows)) == (128 + signum, "interrupted", rows + 1)
+            assert (done.code, results["run"]["status"], len(done.rows)) == (
+                128 + signum,
+                "interrupted",
+                rows + 1,
+            )
             check_counts(results, rows)
             assert recorded(results) == delivered(server.requests), "what hangs has status 0"
             assert results["failure_reasons"].keys() == {"Interrupted"}
-            assert results["failure_reasons"]["Interrupted"] >= len(set().union(*map(calls_in, hung)))
+            assert results["failure_reasons"]["Interrupted"] >= len(
+                set().union(*map(calls_in, hung))
+            )
             assert results["requests"]["sent"] == len(server.requests)
     assert time.monotonic() - signalled < 20, "10 s of grace"
 
@@ -296,35 +374,55 @@ def test_a_second_sigint_gives_up_at_once(project: Project, server: FakeIterable
         time.sleep(0.1)
     done = project.finish(process)
     assert (done.code, done.out, done.err) == (130, "", "")
-    assert all(name.endswith(".part") for name in outputs(project.output)), "the grace was not waited for"
+    assert all(name.endswith(".part") for name in outputs(project.output)), (
+        "the grace was not waited for"
+    )
 
 
 @BOTH_SIGNALS
 @pytest.mark.parametrize(
     ("mode", "fault", "backoff"),
-    [("single", Fault("status", status=429, retry_after="50"), "1"), ("bulk", Fault("status", status=503), "60")],
+    [
+        ("single", Fault("status", status=429, retry_after="50"), "1"),
+        ("bulk", Fault("status", status=503), "60"),
+    ],
 )
 def test_a_signal_ends_a_long_wait(
-    project: Project, server: FakeIterable, signum: signal.Signals, mode: str, fault: Fault, backoff: str
+    project: Project,
+    server: FakeIterable,
+    signum: signal.Signals,
+    mode: str,
+    fault: Fault,
+    backoff: str,
 ) -> None:
     server.set_faults([fault])
-    process = project.start("--as-of", AS_OF, SEND_MODE=mode, INITIAL_BACKOFF=backoff, LOG_LEVEL="WARNING")
+    process = project.start(
+        "--as-of", AS_OF, SEND_MODE=mode, INITIAL_BACKOFF=backoff, LOG_LEVEL="WARNING"
+    )
     log = project.output / "iterable_integration.log"
     wait_until(lambda: log.exists() and ", again in" in log.read_text(encoding="utf-8"), process)
     process.send_signal(signum)
     done = project.finish(process)
     answers = [record["users_update"]["response"]["msg"] for record in done.results["records"]]
     assert answers
-    assert all("stopped before a retry" in answer for answer in answers), "the wait ended, not only the patience"
+    assert all("stopped before a retry" in answer for answer in answers), (
+        "the wait ended, not only the patience"
+    )
     assert (done.code, done.results["run"]["status"]) == (128 + signum, "interrupted")
     check_counts(done.results, 5)
 
 
-@pytest.mark.parametrize("module", ["argparse", "logging", "urllib3", "requests", "jwt", "dotenv", "db"])
-def test_a_sigint_while_the_program_starts_leaves_no_traceback(project: Project, module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["argparse", "logging", "urllib3", "requests", "jwt", "dotenv", "db"]
+)
+def test_a_sigint_while_the_program_starts_leaves_no_traceback(
+    project: Project, module: str
+) -> None:
     command, env = project.command()
     env["PYTHONPROFILEIMPORTTIME"] = "1"  # a line on stderr as each import ends
-    with subprocess.Popen(command, env=env, cwd=project.directory, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=env, cwd=project.directory, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr
         assert any(line.endswith(f" {module}\n") for line in process.stderr)
         process.send_signal(signal.SIGINT)
@@ -337,7 +435,9 @@ def test_a_sigint_while_the_program_starts_leaves_no_traceback(project: Project,
 # Kills
 
 
-def test_after_any_number_of_kills_the_next_run_delivers_the_rest(project: Project, server: FakeIterable) -> None:
+def test_after_any_number_of_kills_the_next_run_delivers_the_rest(
+    project: Project, server: FakeIterable
+) -> None:
     rows, moments, left = 100, random.Random(4), 0
     project.add_customers(rows - 5)
     for kill in range(16):
@@ -363,7 +463,9 @@ def test_after_any_number_of_kills_the_next_run_delivers_the_rest(project: Proje
         check_counts(results, rows)
         assert recorded(results) == all_calls(results)
     assert len(done.rows) == rows + 1
-    assert len({path.read_bytes() for path in project.output.glob("query_results_*.csv")}) == 1, "all are whole"
+    assert len({path.read_bytes() for path in project.output.glob("query_results_*.csv")}) == 1, (
+        "all are whole"
+    )
 
 
 # Disks and permissions
@@ -373,21 +475,31 @@ def run_as(project: Project, prefix: list[str], **settings: str) -> Finished:
     """Runs main.py by another command."""
     command, env = project.command("--as-of", AS_OF, **settings)
     pipe = subprocess.PIPE
-    return project.finish(subprocess.Popen([*prefix, *command], env=env, stdout=pipe, stderr=pipe, text=True))
+    return project.finish(
+        subprocess.Popen([*prefix, *command], env=env, stdout=pipe, stderr=pipe, text=True)
+    )
 
 
 def small_files(size: int) -> list[str]:
     """A command that runs another in which no file can grow beyond this size."""
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))"
-    return [sys.executable, "-c", f"import os, resource, sys; {limit}; os.execv(sys.argv[1], sys.argv[1:])"]
+    return [
+        sys.executable,
+        "-c",
+        f"import os, resource, sys; {limit}; os.execv(sys.argv[1], sys.argv[1:])",
+    ]
 
 
 @contextlib.contextmanager
 def small_disk(directory: Path, size: int) -> Iterator[list[str]]:
-    """Makes a directory a small disk; where that is not allowed, yields a command that keeps its files as small."""
+    """Makes a directory a small disk, or yields a command that keeps its files as small."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
     command = [mount or "", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
-    if mount and umount and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+    if (
+        mount
+        and umount
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    ):
         try:
             yield []
         finally:
@@ -397,7 +509,8 @@ def small_disk(directory: Path, size: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("when", "rows", "size"), [("at once", 100, 4096), ("querying", 10_000, 200_000), ("sending", 1_000, 200_000)]
+    ("when", "rows", "size"),
+    [("at once", 100, 4096), ("querying", 10_000, 200_000), ("sending", 1_000, 200_000)],
 )
 def test_a_full_disk_ends_the_run_with_one_sentence(
     project: Project, server: FakeIterable, when: str, rows: int, size: int
@@ -413,7 +526,9 @@ def test_a_full_disk_ends_the_run_with_one_sentence(
     assert (0 < len(server.requests) < 2 * rows) if when == "sending" else not server.requests
 
 
-def test_a_log_that_cannot_be_written_any_more_harms_nothing(project: Project, server: FakeIterable) -> None:
+def test_a_log_that_cannot_be_written_any_more_harms_nothing(
+    project: Project, server: FakeIterable
+) -> None:
     log = project.output / "iterable_integration.log"
     log.write_bytes(b"\n" * 30_000)
     done = run_as(project, small_files(30_000), LOG_LEVEL="DEBUG")
@@ -423,15 +538,22 @@ def test_a_log_that_cannot_be_written_any_more_harms_nothing(project: Project, s
 
 @pytest.mark.parametrize(
     ("what", "advice"),
-    [("a file", "--output-dir"), ("read-only", "--output-dir"), ("somebody else's", "--output-dir"),
-     ("with somebody else's lock", "--output-dir"), ("with somebody else's log", "LOG_FILE")],
-)  # fmt: skip
+    [
+        ("a file", "--output-dir"),
+        ("read-only", "--output-dir"),
+        ("somebody else's", "--output-dir"),
+        ("with somebody else's lock", "--output-dir"),
+        ("with somebody else's log", "LOG_FILE"),
+    ],
+)
 def test_an_output_directory_that_cannot_be_written_is_named_before_anything_is_done(
     project: Project, server: FakeIterable, what: str, advice: str
 ) -> None:
     place, root, prefix = project.output, os.geteuid() == 0, list[str]()
-    if root:  # who may write everywhere, but for these: PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-        drop = "import ctypes, os, sys; [ctypes.CDLL(None).prctl(24, cap, 0, 0, 0) for cap in (1, 2)]"
+    if root:  # may write everywhere; PR_CAPBSET_DROP: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        drop = (
+            "import ctypes, os, sys; [ctypes.CDLL(None).prctl(24, cap, 0, 0, 0) for cap in (1, 2)]"
+        )
         prefix = [sys.executable, "-c", f"{drop}; os.execv(sys.argv[1], sys.argv[1:])"]
     if what == "a file":
         place.rmdir()

@@ -1,4 +1,5 @@
 """The two ways of sending, single and bulk, come to the same: whole runs against the stand-in."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -10,11 +11,14 @@ import pytest
 from tests.conftest import Project, new_project
 from tests.fake_iterable import FakeIterable
 
-REFUSED = {  # users by what Iterable says of them; each of these rows is user101@example.com and so on
-    "ForgottenUserError": range(110, 115), "UnknownEmailError": range(220, 225), "EmailAlreadyExists": range(330, 335),
-    "RequestFieldsTypesMismatched": range(440, 445), "InvalidEmailAddressError": range(550, 555),
+REFUSED = {  # what Iterable says, and of whom: rows are user101@example.com and so on
+    "ForgottenUserError": range(110, 115),
+    "UnknownEmailError": range(220, 225),
+    "EmailAlreadyExists": range(330, 335),
+    "RequestFieldsTypesMismatched": range(440, 445),
+    "InvalidEmailAddressError": range(550, 555),
     "NoIdentifier": range(660, 665),
-}  # fmt: skip
+}
 
 
 def email(number: int) -> str:
@@ -29,16 +33,24 @@ def refuse(server: FakeIterable, project: Project) -> None:
     server.invalid_data.update(map(email, REFUSED["RequestFieldsTypesMismatched"]))
     for code, text in (("InvalidEmailAddressError", "'no address ' || id"), ("NoIdentifier", "''")):
         rows = REFUSED[code]
-        project.sql(f"UPDATE customers SET email = {text} WHERE id BETWEEN {rows.start} AND {rows.stop - 1}")  # noqa: S608
+        ids = f"{rows.start} AND {rows.stop - 1}"
+        project.sql(f"UPDATE customers SET email = {text} WHERE id BETWEEN {ids}")  # noqa: S608
 
 
 def outcomes(results: dict[str, Any]) -> dict[int, tuple[str, str]]:
     """By row, the codes of its update and its event."""
-    return {record["row"]: (record["users_update"]["response"]["code"], record["events_track"]["response"]["code"])
-            for record in results["records"]}  # fmt: skip
+    return {
+        record["row"]: (
+            record["users_update"]["response"]["code"],
+            record["events_track"]["response"]["code"],
+        )
+        for record in results["records"]
+    }
 
 
-def test_thirty_refused_rows_of_a_thousand_fail_alone_and_with_the_same_codes_in_both_modes(tmp_path: Path) -> None:
+def test_thirty_refused_rows_of_a_thousand_fail_alone_and_with_the_same_codes_in_both_modes(
+    tmp_path: Path,
+) -> None:
     found = []
     for mode in ("single", "bulk"):
         (tmp_path / mode).mkdir()
@@ -63,14 +75,22 @@ def test_of_many_rows_only_the_request_that_cannot_be_told_apart_is_sent_again_s
 ) -> None:
     project.add_customers(14_995)
     server.forgotten.update(map(email, range(3000, 3010)))  # named in the answers
-    server.invalid_data.add(email(9000))  # named where users are updated; it spoils its request of events as a whole
+    server.invalid_data.add(
+        email(9000)
+    )  # named where users are updated; it spoils its request of events as a whole
     done = project.run()
     assert done.results["run"]["send_mode"] == "bulk"
     assert (done.results["successful"], done.results["failure_reasons"]) == (
-        14_989, {"ForgottenUserError": 20, "RequestFieldsTypesMismatched": 2})  # fmt: skip
+        14_989,
+        {"ForgottenUserError": 20, "RequestFieldsTypesMismatched": 2},
+    )
     assert done.results["requests"]["rate_limited"] == 0
     paths = Counter(seen.path for seen in server.requests)
-    assert paths == {"/api/users/bulkUpdate": 15, "/api/events/trackBulk": 15, "/api/events/track": 1000}
+    assert paths == {
+        "/api/users/bulkUpdate": 15,
+        "/api/events/trackBulk": 15,
+        "/api/events/track": 1000,
+    }
     assert len(server.events) == 14_989
 
 

@@ -1,4 +1,5 @@
 """No secret in anything that a run leaves behind, and none to anybody but Iterable."""
+
 from __future__ import annotations
 
 import base64
@@ -24,58 +25,106 @@ from tests.fake_iterable import FakeIterable
 MakeProject = Callable[[FakeIterable | None], Project]
 Contacts = Callable[[], set[str]]
 
-KEY, SECRET, PASSWORD = "KEY-0a1b2c3d4e5f-KEY", "SECRET-9f8e7d6c5b4a39281706f5e4d3c2b1a0-SECRET", "PASS-p/w#1-WORD"
+KEY, SECRET, PASSWORD = (
+    "KEY-0a1b2c3d4e5f-KEY",
+    "SECRET-9f8e7d6c5b4a39281706f5e4d3c2b1a0-SECRET",
+    "PASS-p/w#1-WORD",
+)
 JWT = {"USE_JWT_AUTH": "true", "ITERABLE_JWT_SECRET": SECRET}
 SINGLE, BULK = {"SEND_MODE": "single"}, {"SEND_MODE": "bulk"}
 
 
 def forms(secret: str) -> set[str]:
-    """What a secret may look like: as it is, in a URL, in JSON, as HTTP's basic authentication has it."""
-    return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode()}
+    """What a secret may look like: as it is, in a URL, in JSON, in HTTP's basic authentication."""
+    return {
+        secret,
+        quote(secret, safe=""),
+        json.dumps(secret)[1:-1],
+        base64.b64encode(secret.encode()).decode(),
+    }
 
 
-TRACES = re.compile("|".join([*map(re.escape, {form for secret in (KEY, SECRET, PASSWORD) for form in forms(secret)}),
-                              "eyJ"]).encode(), re.IGNORECASE)
+TRACES = re.compile(
+    "|".join(
+        [
+            *map(re.escape, {form for secret in (KEY, SECRET, PASSWORD) for form in forms(secret)}),
+            "eyJ",
+        ]
+    ).encode(),
+    re.IGNORECASE,
+)
 
 
 def check_nothing_leaked(project: Project, done: Finished, *traces: str) -> None:
-    """No secret and no token in what was printed or written, and addresses nowhere but in the CSV and the results."""
+    """No secret in what was printed or written, and addresses in the CSV and the results alone."""
     found = {"output": (done.out + done.err).encode()}
     for path in project.directory.rglob("*"):
         if path.is_file() and path.name not in ("test.env", "app.db"):
             found[path.name] = path.read_bytes()
-    pattern = re.compile(b"|".join([TRACES.pattern, *(re.escape(trace).encode() for trace in traces)]), re.IGNORECASE)
-    assert {name: pattern.findall(data) for name, data in found.items() if pattern.search(data)} == {}
+    pattern = re.compile(
+        b"|".join([TRACES.pattern, *(re.escape(trace).encode() for trace in traces)]), re.IGNORECASE
+    )
+    assert {
+        name: pattern.findall(data) for name, data in found.items() if pattern.search(data)
+    } == {}
     assert [name for name, data in found.items() if b"@example.com" in data.lower()] == [
-        name for name in found if name.endswith((".csv", ".json"))]
+        name for name in found if name.endswith((".csv", ".json"))
+    ]
 
 
 # --- Every mode of a run
 
 ECHO = "echo_headers"
-RUNS: dict[str, tuple[dict[str, Any], dict[str, str], list[str], int]] = {  # fault, settings, flags, exit code
-    "single": ({}, SINGLE, [], 0), "bulk": ({}, BULK, [], 0), "JWT": ({}, JWT, [], 0),
+RUNS: dict[
+    str, tuple[dict[str, Any], dict[str, str], list[str], int]
+] = {  # fault, settings, flags, exit code
+    "single": ({}, SINGLE, [], 0),
+    "bulk": ({}, BULK, [], 0),
+    "JWT": ({}, JWT, [], 0),
     "only changes": ({}, {**SINGLE, "SEND_ONLY_CHANGES": "true"}, [], 0),
     "only changes, bulk": ({}, {**BULK, "SEND_ONLY_CHANGES": "true"}, [], 0),
-    "dry run": ({}, JWT, ["--dry-run"], 0), "dry run, bulk": ({}, BULK, ["--dry-run"], 0),
+    "dry run": ({}, JWT, ["--dry-run"], 0),
+    "dry run, bulk": ({}, BULK, ["--dry-run"], 0),
     "a wrong key": ({}, {"ITERABLE_API_KEY": f"{KEY}-{KEY}"}, [], 4),
     "a wrong secret": ({}, {**JWT, "ITERABLE_JWT_SECRET": f"{SECRET}-{SECRET}"}, [], 4),
-    "refused": ({"kind": ECHO}, SINGLE, [], 4), "refused, bulk": ({"kind": ECHO}, BULK, [], 4),
+    "refused": ({"kind": ECHO}, SINGLE, [], 4),
+    "refused, bulk": ({"kind": ECHO}, BULK, [], 4),
     "refused, JWT": ({"kind": ECHO}, JWT, [], 4),
     "failing rows": ({"kind": ECHO, "status": 400}, SINGLE, [], 1),
     "failing rows, bulk": ({"kind": ECHO, "status": 400}, BULK, [], 1),
     "failing rows, JWT": ({"kind": ECHO, "status": 409}, JWT, [], 1),
-    "refused addresses": ({"kind": "status", "status": 400, "code": "InvalidEmailAddressError",
-                           "msg": "amara.okafor@example.com, sofia.nunez@example.com"}, SINGLE, [], 1),
+    "refused addresses": (
+        {
+            "kind": "status",
+            "status": 400,
+            "code": "InvalidEmailAddressError",
+            "msg": "amara.okafor@example.com, sofia.nunez@example.com",
+        },
+        SINGLE,
+        [],
+        1,
+    ),
     "retries": ({"kind": ECHO, "status": 503, "times": 3}, SINGLE, [], 0),
-    "down": ({"kind": ECHO, "status": 500}, SINGLE, [], 4), "down, bulk": ({"kind": ECHO, "status": 500}, BULK, [], 4),
+    "down": ({"kind": ECHO, "status": 500}, SINGLE, [], 4),
+    "down, bulk": ({"kind": ECHO, "status": 500}, BULK, [], 4),
     "down, JWT": ({"kind": ECHO, "status": 429}, JWT, [], 4),
     "an echo as a success": ({"kind": ECHO, "status": 200, "code": "Success"}, JWT, [], 0),
     "an echo as a success, bulk": ({"kind": ECHO, "status": 200, "code": "Success"}, BULK, [], 4),
-    "an echo as a code": ({"kind": "status", "status": 400, "code": f"{KEY} {SECRET}", "body": None}, SINGLE, [], 1),
-    "a page that shows the key": ({"kind": "status", "status": 502, "body": f"<p>{KEY} {SECRET}"}, SINGLE, [], 4),
+    "an echo as a code": (
+        {"kind": "status", "status": 400, "code": f"{KEY} {SECRET}", "body": None},
+        SINGLE,
+        [],
+        1,
+    ),
+    "a page that shows the key": (
+        {"kind": "status", "status": 502, "body": f"<p>{KEY} {SECRET}"},
+        SINGLE,
+        [],
+        4,
+    ),
     "a redirect": ({"kind": "redirect", "location": f"http://{KEY}.example.com/"}, JWT, [], 4),
-    "dropped": ({"kind": "drop_before"}, JWT, [], 4), "unreachable": ({"kind": "down"}, JWT, [], 4),
+    "dropped": ({"kind": "drop_before"}, JWT, [], 4),
+    "unreachable": ({"kind": "down"}, JWT, [], 4),
 }
 
 
@@ -84,7 +133,9 @@ def test_no_mode_of_a_run_leaves_a_secret_or_an_address_where_it_does_not_belong
     make_project: MakeProject, name: str
 ) -> None:
     fault, settings, flags, code = RUNS[name]
-    with FakeIterable(api_key=KEY, jwt_secret=SECRET if settings.keys() & JWT.keys() else None) as server:
+    with FakeIterable(
+        api_key=KEY, jwt_secret=SECRET if settings.keys() & JWT.keys() else None
+    ) as server:
         project = make_project(server)
         if fault.get("kind") == "down":
             server.down()
@@ -113,17 +164,25 @@ def make_url(url):
 
 def create_engine(parsed, **options):
     def connect():
-        raise OSError("no number: 'ada@" + f"example.com'. This was {parsed.url}, that is {unquote(parsed.url)}")
+        url = f"{parsed.url}, that is {unquote(parsed.url)}"
+        raise OSError("no number: 'ada@" + f"example.com'. This was {url}")
     return Namespace(connect=connect, dialect=Namespace(name="odd"))
 '''
 
 
-@pytest.mark.parametrize("url", [
-    f"postgresql://me:{quote(PASSWORD, safe='')}@127.0.0.1:9/shop", f"postgresql://me:{PASSWORD}@127.0.0.1:9/shop",
-    f"mysql://127.0.0.1:9/shop?user=me&password={quote(PASSWORD, safe='')}", f"trino://me:{PASSWORD}?@127.0.0.1:9/shop",
-    f"me:{PASSWORD}@127.0.0.1:9/shop", f"postgresql:/me:{PASSWORD}@127.0.0.1/shop", f"://me:{PASSWORD}@127.0.0.1/shop",
-    f"postgresql://me:@{PASSWORD}@127.0.0.1:9/shop",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{quote(PASSWORD, safe='')}@127.0.0.1:9/shop",
+        f"postgresql://me:{PASSWORD}@127.0.0.1:9/shop",
+        f"mysql://127.0.0.1:9/shop?user=me&password={quote(PASSWORD, safe='')}",
+        f"trino://me:{PASSWORD}?@127.0.0.1:9/shop",
+        f"me:{PASSWORD}@127.0.0.1:9/shop",
+        f"postgresql:/me:{PASSWORD}@127.0.0.1/shop",
+        f"://me:{PASSWORD}@127.0.0.1/shop",
+        f"postgresql://me:@{PASSWORD}@127.0.0.1:9/shop",
+    ],
+)
 @pytest.mark.parametrize("library", [True, False])
 def test_no_error_of_a_database_shows_the_password_or_an_address(
     make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, url: str, library: bool
@@ -149,7 +208,9 @@ def command_lines() -> dict[int, str]:
         found = {}
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # it ended just now
-                found[int(path.parent.name)] = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(path.parent.name)] = (
+                    path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
         return found
     ps = ["/bin/ps", "-A", "-ww", "-o", "pid=,args="]
     lines = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
@@ -183,11 +244,18 @@ def test_a_short_secret_and_a_readable_env_file_are_told_once_and_in_the_log_alo
 ) -> None:
     with FakeIterable(api_key=KEY, jwt_secret="short-secret") as server:
         project = make_project(server)
-        settings = {**JWT, "ITERABLE_JWT_SECRET": "short-secret", "ITERABLE_API_KEY": KEY, "LOG_LEVEL": "WARNING"}
+        settings = {
+            **JWT,
+            "ITERABLE_JWT_SECRET": "short-secret",
+            "ITERABLE_API_KEY": KEY,
+            "LOG_LEVEL": "WARNING",
+        }
         command, env = project.command(*flags, "--as-of", AS_OF, **settings)
         assert Path(command[3]).name == "test.env"
         Path(command[3]).chmod(0o640)
-        run = subprocess.run(command, env=env, cwd=project.directory, capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            command, env=env, cwd=project.directory, capture_output=True, text=True, check=False
+        )
     assert (run.returncode, run.stderr, bool(run.stdout)) == (0, "", not flags)
     log = (project.output / "iterable_integration.log").read_text().splitlines()
     assert [sum(text in line for line in log) for text in ("32 bytes", "test.env")] == [1, 1]
@@ -196,7 +264,9 @@ def test_a_short_secret_and_a_readable_env_file_are_told_once_and_in_the_log_alo
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
-def test_nothing_is_said_of_an_env_file_for_its_owner_alone(make_project: MakeProject, mode: int) -> None:
+def test_nothing_is_said_of_an_env_file_for_its_owner_alone(
+    make_project: MakeProject, mode: int
+) -> None:
     project = make_project(None)
     command, env = project.command("--dry-run", LOG_LEVEL="WARNING")
     Path(command[3]).chmod(mode)
@@ -221,7 +291,7 @@ sys.addaudithook(note)
 
 @pytest.fixture
 def contacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contacts:
-    """Tells the hosts and ports that main.py looked up or connected to, as Python itself reports them."""
+    """Tells the hosts and ports that main.py looked up or connected to, as Python reports them."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
     (tmp_path / "contacts").touch()
@@ -267,17 +337,28 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"
 
 @pytest.mark.parametrize("settings", [SINGLE, BULK, JWT])
 def test_another_host_is_reached_through_the_proxy_alone(
-    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, contacts: Contacts, settings: dict[str, str]
+    make_project: MakeProject,
+    monkeypatch: pytest.MonkeyPatch,
+    contacts: Contacts,
+    settings: dict[str, str],
 ) -> None:
     with Recorder() as proxy:
         for name in PROXIES:
             monkeypatch.setenv(name, f"http://me:{quote(PASSWORD, safe='')}@{proxy.place}")
         project = make_project(None)
         url = "https://api.iterable.invalid"
-        done = project.run("--verbose", ITERABLE_API_BASE_URL=url, ITERABLE_API_KEY=KEY, MAX_RETRIES="2", **settings)
+        done = project.run(
+            "--verbose",
+            ITERABLE_API_BASE_URL=url,
+            ITERABLE_API_KEY=KEY,
+            MAX_RETRIES="2",
+            **settings,
+        )
     assert (done.code, done.results["failure_reasons"]) == (4, {"ConnectionError": 10})
     assert len(proxy.heard) == done.results["requests"]["sent"] > 0
-    assert {data.split(b"\r\n")[0].rsplit(b" ", 1)[0] for data in proxy.heard} == {b"CONNECT api.iterable.invalid:443"}
+    assert {data.split(b"\r\n")[0].rsplit(b" ", 1)[0] for data in proxy.heard} == {
+        b"CONNECT api.iterable.invalid:443"
+    }
     assert not [data for data in proxy.heard if KEY.encode() in data or b"eyJ" in data]
     assert contacts() == {proxy.place.replace(":", " ")}
     check_nothing_leaked(project, done)
@@ -285,30 +366,45 @@ def test_another_host_is_reached_through_the_proxy_alone(
 
 @pytest.mark.parametrize("settings", [SINGLE, BULK])
 def test_loopback_is_reached_without_the_proxy_and_netrc_is_ignored(
-    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, contacts: Contacts, settings: dict[str, str]
+    make_project: MakeProject,
+    monkeypatch: pytest.MonkeyPatch,
+    contacts: Contacts,
+    settings: dict[str, str],
 ) -> None:
     with Recorder() as proxy, FakeIterable(api_key=KEY) as server:
         for name in PROXIES:
             monkeypatch.setenv(name, f"http://{proxy.place}")
         project = make_project(server)
         for name in (".netrc", "_netrc"):
-            (project.directory / name).write_text("machine 127.0.0.1 login a password b\ndefault login c password d\n")
+            (project.directory / name).write_text(
+                "machine 127.0.0.1 login a password b\ndefault login c password d\n"
+            )
         monkeypatch.setenv("HOME", str(project.directory))
         monkeypatch.setenv("NETRC", str(project.directory / ".netrc"))
         done = project.run(ITERABLE_API_KEY=KEY, **settings)
     assert (done.code, proxy.heard, contacts()) == (0, [], {f"127.0.0.1 {server.port}"})
-    assert ["authorization" in seen.headers for seen in server.requests] == [False] * len(server.requests)
+    assert ["authorization" in seen.headers for seen in server.requests] == [False] * len(
+        server.requests
+    )
 
 
-@pytest.mark.parametrize(("status", "settings"), [(301, SINGLE), (302, BULK), (307, JWT), (308, SINGLE)])
+@pytest.mark.parametrize(
+    ("status", "settings"), [(301, SINGLE), (302, BULK), (307, JWT), (308, SINGLE)]
+)
 def test_a_redirect_is_a_failure_and_its_target_is_never_contacted(
     make_project: MakeProject, contacts: Contacts, status: int, settings: dict[str, str]
 ) -> None:
     with Recorder() as target, FakeIterable(api_key=KEY) as server:
-        server.add_fault("redirect", status=status, location=f"http://{target.place}/api/users/update")
+        server.add_fault(
+            "redirect", status=status, location=f"http://{target.place}/api/users/update"
+        )
         done = make_project(server).run(ITERABLE_API_KEY=KEY, **settings)
     assert (done.code, set(done.results["failure_reasons"])) == (4, {"InvalidResponse"})
-    assert (done.results["requests"]["retried"], target.heard, contacts()) == (0, [], {f"127.0.0.1 {server.port}"})
+    assert (done.results["requests"]["retried"], target.heard, contacts()) == (
+        0,
+        [],
+        {f"127.0.0.1 {server.port}"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -318,27 +414,47 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in ("IP:127.0.0.1", "DNS:api.iterable.com"):
         path = found[name] = tmp_path_factory.mktemp("certificate") / "certificate.pem"
         config = path.with_name("openssl.cnf")
-        config.write_text("[req]\nprompt = no\ndistinguished_name = who\nx509_extensions = what\n[who]\nCN = stand-in\n"
-                          f"[what]\nsubjectAltName = {name}\nbasicConstraints = critical, CA:true\n"
-                          "keyUsage = critical, digitalSignature, keyCertSign\nsubjectKeyIdentifier = hash\n")
-        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -config openssl.cnf -keyout key.pem -out"
-        subprocess.run([*command.split(), path.name], cwd=path.parent, check=True, capture_output=True)
+        config.write_text(
+            "[req]\nprompt = no\ndistinguished_name = who\nx509_extensions = what\n"
+            "[who]\nCN = stand-in\n"
+            f"[what]\nsubjectAltName = {name}\nbasicConstraints = critical, CA:true\n"
+            "keyUsage = critical, digitalSignature, keyCertSign\nsubjectKeyIdentifier = hash\n"
+        )
+        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2"
+        command += " -config openssl.cnf -keyout key.pem -out"
+        subprocess.run(
+            [*command.split(), path.name], cwd=path.parent, check=True, capture_output=True
+        )
     return found
 
 
-@pytest.mark.parametrize(("name", "trusted", "settings", "code"), [
-    *(("IP:127.0.0.1", trusted, settings, code) for settings in (SINGLE, BULK, JWT)
-      for trusted, code in (("", 4), ("its own", 0))),
-    ("IP:127.0.0.1", "the other", SINGLE, 4), ("DNS:api.iterable.com", "its own", SINGLE, 4),
-    ("IP:127.0.0.1", "nonsense", SINGLE, 2),
-])
+@pytest.mark.parametrize(
+    ("name", "trusted", "settings", "code"),
+    [
+        *(
+            ("IP:127.0.0.1", trusted, settings, code)
+            for settings in (SINGLE, BULK, JWT)
+            for trusted, code in (("", 4), ("its own", 0))
+        ),
+        ("IP:127.0.0.1", "the other", SINGLE, 4),
+        ("DNS:api.iterable.com", "its own", SINGLE, 4),
+        ("IP:127.0.0.1", "nonsense", SINGLE, 2),
+    ],
+)
 def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
-    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, certificates: dict[str, Path],
-    name: str, trusted: str, settings: dict[str, str], code: int,
+    make_project: MakeProject,
+    monkeypatch: pytest.MonkeyPatch,
+    certificates: dict[str, Path],
+    name: str,
+    trusted: str,
+    settings: dict[str, str],
+    code: int,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates[name], certificates[name].with_name("key.pem"))
-    with FakeIterable(api_key=KEY, jwt_secret=SECRET if settings is JWT else None, ssl_context=context) as server:
+    with FakeIterable(
+        api_key=KEY, jwt_secret=SECRET if settings is JWT else None, ssl_context=context
+    ) as server:
         project = make_project(server)
         nonsense = project.directory / "nonsense.pem"
         nonsense.write_text("no certificate\n")
@@ -352,6 +468,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
     if code == 4:
         assert done.results["requests"]["retried"] == 0
         assert done.results["failure_reasons"] == {"ConnectionError": 10}
-        assert "certificate verify failed" in done.results["records"][0]["users_update"]["response"]["msg"].lower()
+        assert (
+            "certificate verify failed"
+            in done.results["records"][0]["users_update"]["response"]["msg"].lower()
+        )
     elif code == 2:
         assert re.fullmatch(r"main\.py: .*REQUESTS_CA_BUNDLE.*nonsense\.pem.*\n", done.err)
