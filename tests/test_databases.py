@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from db import Query, connect
-from tests.conftest import ROOT, Finished, Project, check_counts, new_project
+from tests.project import ROOT, Finished, Project, check_counts, new_project
 from tests.fake_iterable import FakeIterable
 from tests.servers import PASSWORD, execute, mariadb, postgresql
 

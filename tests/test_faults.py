@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import AS_OF, Finished, Project, check_counts, new_project, outputs
 from tests.fake_iterable import FakeIterable, Fault, Seen
+from tests.project import AS_OF, Finished, Project, check_counts, new_project, outputs
 
 MakeProject = Callable[[FakeIterable], Project]
 Json = dict[str, Any]

@@ -20,8 +20,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.conftest import AS_OF, ROOT, Finished, Project, new_project, outputs
 from tests.fake_iterable import FakeIterable
+from tests.project import AS_OF, ROOT, Finished, Project, new_project, outputs
 
 Json = dict[str, Any]
 BOTH = pytest.mark.parametrize("mode", ["single", "bulk"])

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import AS_OF, ROOT, Finished, Project, check_counts, new_project, outputs
 from tests.fake_iterable import FakeIterable, Seen
+from tests.project import AS_OF, ROOT, Finished, Project, check_counts, new_project, outputs
 
 MakeProject = Callable[[FakeIterable], Project]
 Json = dict[str, Any]

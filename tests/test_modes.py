@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Project, new_project
 from tests.fake_iterable import FakeIterable
+from tests.project import Project, new_project
 
 REFUSED = {  # what Iterable says, and of whom: rows are user101@example.com and so on
     "ForgottenUserError": range(110, 115),

@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conftest import AS_OF, Finished, Project, outputs
 from tests.demo import demo_settings
 from tests.fake_iterable import FakeIterable
+from tests.project import AS_OF, Finished, Project, outputs
 
 MakeProject = Callable[[FakeIterable | None], Project]
 Contacts = Callable[[], set[str]]

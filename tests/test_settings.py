@@ -16,8 +16,8 @@ import pytest
 
 import main
 from main import REQUIRED, RunError, Settings
-from tests.conftest import ROOT, Finished, Project, outputs
 from tests.fake_iterable import FakeIterable
+from tests.project import ROOT, Finished, Project, outputs
 
 NAMES = [setting.name.upper() for setting in fields(Settings)]
 SWITCHES = ["--demo", "--dry-run", "--only-changes", "--quiet", "--verbose"]
