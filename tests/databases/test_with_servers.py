@@ -19,7 +19,7 @@ import pytest
 
 from db import Database, DatabaseError, Query, QueryFileError, UnreadableTime, connect, load_queries
 from tests import demo
-from tests.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
+from tests.databases.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
 
 pytestmark = [
     pytest.mark.servers,
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*ServerCursor.* was deleted while still open:ResourceWarning"),
 ]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UTC = ZoneInfo("UTC")
 UNTIL = datetime(2026, 1, 13, 12, tzinfo=timezone.utc)
 SINCE = UNTIL - timedelta(days=7)
@@ -247,7 +247,7 @@ def test_rows_stream_from_the_server_into_little_memory(urls: dict[str, str]) ->
     """200,000 rows of 1,000 characters would take over 200 MB, in the driver if not in Python."""
     program = """
 import resource, sys
-from tests.test_servers import UTC, connect, run
+from tests.databases.test_with_servers import UTC, connect, run
 with connect(sys.argv[1], UTC) as database:
     list(run(database, "SELECT 1 AS one"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

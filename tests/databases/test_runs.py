@@ -23,12 +23,12 @@ import requests
 from db import Query, connect
 from tests.project import ROOT, Finished, Project, check_counts, new_project
 from tests.fake_iterable import FakeIterable
-from tests.servers import PASSWORD, execute, mariadb, postgresql
+from tests.databases.servers import PASSWORD, execute, mariadb, postgresql
 
 pytestmark = pytest.mark.servers
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-ZONES = ("UTC", "Europe/Berlin", "Pacific/Honolulu")  # the second with daylight saving; all known to tests/servers.py
+ZONES = ("UTC", "Europe/Berlin", "Pacific/Honolulu")  # the second with daylight saving; all known to servers.py
 UTC = ZoneInfo("UTC")
 WAIT_SECONDS = 60  # for what takes one
 

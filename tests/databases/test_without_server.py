@@ -270,7 +270,7 @@ def test_sqlalchemy_is_imported_only_for_databases_that_need_it(url: str) -> Non
         "import db, sys, zoneinfo; db.connect(sys.argv[1], zoneinfo.ZoneInfo('UTC')).close();"
         "sys.exit('sqlalchemy' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_json_of_mysql_is_read_where_its_column_says_so() -> None:

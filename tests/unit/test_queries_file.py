@@ -12,10 +12,11 @@ import pytest
 
 from db import Query, QueryFileError, connect, load_queries
 from tests.demo import load_sample_data
+from tests.project import ROOT
 
 KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
-SHIPPED = Path(__file__).parents[1] / "queries.sql"
-SAMPLE_DATA = Path(__file__).parent / "sample_data.sql"
+SHIPPED = ROOT / "queries.sql"
+SAMPLE_DATA = ROOT / "tests" / "sample_data.sql"
 UNTIL = datetime(2026, 1, 13, 12, tzinfo=timezone.utc)
 SINCE = UNTIL - timedelta(days=7)
 

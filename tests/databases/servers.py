@@ -96,7 +96,7 @@ def execute(url: str, *statements: str) -> None:
 
 def load_sample_data(url: str) -> None:
     """Create the sample tables; their times are UTC."""
-    script = (Path(__file__).parent / "sample_data.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parents[1] / "sample_data.sql").read_text(encoding="utf-8")
     zone = "SET time_zone = '+00:00'" if url.startswith("mysql") else "SET TIME ZONE 'UTC'"
     execute(url, zone, *filter(str.strip, script.split(";\n")))
 
