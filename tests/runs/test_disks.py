@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,32 +13,9 @@ import pytest
 
 from tests.fake_iterable import FakeIterable
 from tests.project import Finished, Project, outputs
+from tests.runs.limits import run_as, small_files, without_privileges
 
-EXEC = "os.execv(sys.argv[1], sys.argv[1:])"
 NOBODY = 65534
-
-
-def run_as(project: Project, prefix: list[str], **settings: str) -> Finished:
-    """Runs main.py by another command."""
-    command, env = project.command(**settings)
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([*prefix, *command], env=env, stdout=pipe, stderr=pipe, text=True)
-    return project.finish(process)
-
-
-def small_files(size: int) -> list[str]:
-    """A command that runs another in which no file can grow beyond this size."""
-    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))"
-    return [sys.executable, "-c", f"import os, resource, sys; {limit}; {EXEC}"]
-
-
-def without_privileges() -> list[str]:
-    """A command that runs another which permissions bind, though root started it."""
-    if os.geteuid() != 0:
-        return []
-    # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-    drop = "for capability in (1, 2): ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)"
-    return [sys.executable, "-c", f"import ctypes, os, sys\n{drop}\n{EXEC}"]
 
 
 def mounted(directory: Path, size: int) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.fake_iterable import FakeIterable
-from tests.project import JWT, Project, check_counts
+from tests.project import JWT, Project, check_counts, wait_until
 from tests.runs.rows import BOTH_MODES, codes
 
 
@@ -135,3 +135,18 @@ def test_a_server_that_enforces_the_limits_has_no_call_to_refuse(
     assert done.code == 0
     assert len(server.users) == len(server.events) == rows
     assert {seen.status for seen in server.requests} == {200}
+
+
+def test_at_most_six_bulk_requests_are_made_at_a_time(
+    fast_project: Project, unlimited: FakeIterable
+) -> None:
+    fast_project.add_customers(11_995)
+    unlimited.add_fault("hang", seconds=2, times=100)
+    process = fast_project.start(SEND_MODE="bulk")
+    wait_until(lambda: unlimited.requests, process)
+    first = unlimited.requests[0].time
+    wait_until(lambda: unlimited.requests[-1].time >= first + 2, process)
+    unlimited.set_faults([])
+    assert fast_project.finish(process).code == 0
+    before_any_answer = [seen for seen in unlimited.requests if seen.time < first + 2]
+    assert 1 < len(before_any_answer) <= 6

@@ -103,6 +103,7 @@ def answer(status: int, body: Any) -> Json:
         (AB, told(2, 0, invalidEmails=["z@x.io"]), "again again"),
         (AB, told(0, 2, invalidEmails=[A, "z@x.io"]), f"{BAD} again"),
         # one user twice: named as often, or less often with failCount telling all of them, or some
+        (f"{A} {A}", told(0, 2, invalidEmails=[A]), f"{BAD} {BAD}"),
         (AAB, told(1, 2, invalidEmails=[A, A]), f"{BAD} {BAD} ok"),
         (AAB, told(1, 2, invalidEmails=[A]), f"{BAD} {BAD} ok"),
         (AAB, told(2, 1, invalidEmails=[A]), "again again ok"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import re
 import stat
@@ -163,3 +164,20 @@ def test_a_written_row_tells_its_length(tmp_path: Path) -> None:
     assert file.write(["é", 10, None]) == len("é,10,\r\n")
     assert file.write(["=1"]) == len("'=1\r\n")
     file.close()
+
+
+def test_a_file_system_without_hard_links_gets_the_file_by_its_name_and_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    for number in (1, 2):
+        file = OutputFile(tmp_path, "out.json")
+        file.text.write(str(number))
+        path = file.commit()
+        assert path.read_text() == str(number)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names(tmp_path) == ["out.json", "out_2.json"]
+    assert (tmp_path / "out.json").read_text() == "1"
