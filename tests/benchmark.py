@@ -1,11 +1,13 @@
-"""Measures the speed and memory that this project promises, and prints them with their targets as a Markdown table.
+"""Measures the speed and memory that this project promises, as a Markdown table.
 
     python -m tests.benchmark [--quick] [--only ROW] [--runs N]
 
-main.py runs as its users run it: a process, a database file, an env file, real HTTP. The stand-in for Iterable is a
-second process on the same machine, so the two share its cores. Nothing beyond loopback is called, and everything lies
-in one temporary directory that is removed at the end. All of it takes about eight minutes and 2 GB of disk.
+main.py runs as its users run it: a process, a database file, an env file, real HTTP. The stand-in
+for Iterable is a second process on the same machine, so the two share its cores. Nothing beyond
+loopback is called, and everything lies in one temporary directory that is removed at the end. All
+of it takes about eight minutes and 2 GB of disk.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -37,21 +39,23 @@ API_KEY = "test-api-key"  # what the stand-in expects
 LATENCY = "--latency=0.05"  # seconds: a realistic way to Iterable's data centre and back
 LIFTED = {"SEND_MODE": "bulk", "RATE_LIMIT_FACTOR": "1000"}
 THREADS = 64  # main.py's default in single mode
-ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}  # no settings
+ENVIRONMENT = {
+    name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+}  # no settings
 
 Values = Mapping[str, float]
 
-# --- The figures and their targets ------------------------------------------------------------------------------------
+# --- The figures and their targets ----------------------------------------------------------------
 
 
 def single_target(values: Values) -> float:
-    """What is asked of single calls: 400 rows/s, or 1.4 times what plain requests reaches, if that is less."""
+    """The target of single calls: 400 rows/s, or 1.4 times what plain requests reaches, if less."""
     return min(400.0, 1.4 * values["plain"])
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of the table: a value by its key, how to show it, its target, and what counts of several runs."""
+    """A line of the table: a value's key, how to show it, its target, and what counts of runs."""
 
     key: str
     what: str
@@ -73,57 +77,133 @@ class Figure:
 RATE, MEMORY, COUNT, TIMES = "{:,.0f} rows/s", "{:.1f} MiB", "{:,.0f}", "{:.2f} times"
 STRAY = "the same: calls answered 429, and rows not stored exactly once, in any run"
 FIGURES = [
-    Figure("bulk", "bulk, limits enforced, 50 ms latency, {bulk:,} rows: while sending", RATE, at_least=4500),
+    Figure(
+        "bulk",
+        "bulk, limits enforced, 50 ms latency, {bulk:,} rows: while sending",
+        RATE,
+        at_least=4500,
+    ),
     Figure("bulk stray", STRAY, COUNT, at_most=0, of_runs=max),
-    Figure("lifted", "bulk, limits lifted, no latency, {lifted:,} rows: whole run", RATE, at_least=12_000),
+    Figure(
+        "lifted",
+        "bulk, limits lifted, no latency, {lifted:,} rows: whole run",
+        RATE,
+        at_least=12_000,
+    ),
     Figure("lifted cpu", "the same: CPU time of main.py a row", "{:.1f} µs"),
     Figure("lifted stray", STRAY, COUNT, at_most=0, of_runs=max),
-    Figure("unchanged", "`--only-changes`, {changes:,} rows, limits enforced: a run without changes against the first",
-           "{:.2f} of its time", at_most=1 / 3),
+    Figure(
+        "unchanged",
+        "`--only-changes`, {changes:,} rows, limits enforced: "
+        "a run without changes against the first",
+        "{:.2f} of its time",
+        at_most=1 / 3,
+    ),
     Figure("changes stray", STRAY, COUNT, at_most=0, of_runs=max),
-    Figure("single", "single, limits enforced, 50 ms latency, {single:,} rows: while sending", RATE, single_target),
+    Figure(
+        "single",
+        "single, limits enforced, 50 ms latency, {single:,} rows: while sending",
+        RATE,
+        single_target,
+    ),
     Figure("single stray", STRAY, COUNT, at_most=0, of_runs=max),
-    Figure("plain", f"plain `Session.post` in {THREADS} threads; 1.4 times this, or 400, is the target above", RATE),
+    Figure(
+        "plain",
+        f"plain `Session.post` in {THREADS} threads; 1.4 times this, or 400, is the target above",
+        RATE,
+    ),
     Figure("sequential", "one plain `Session.post` after the other, 50 ms latency", RATE),
     Figure("bulk ratio", "bulk against that", "{:,.0f} times"),
     Figure("single ratio", "single against that", "{:,.0f} times"),
     Figure("few", "peak memory, {few:,} rows", MEMORY, at_most=80),
     Figure("many", "peak memory, {many:,} rows (one run)", MEMORY, at_most=80),
     Figure("growth", "difference of these two", MEMORY, at_most=15),
-    Figure("help", "`main.py --help` against `python -c pass`, medians of {help} in turn", TIMES, at_most=1.5),
-]  # fmt: skip
+    Figure(
+        "help",
+        "`main.py --help` against `python -c pass`, medians of {help} in turn",
+        TIMES,
+        at_most=1.5,
+    ),
+]
 
 Sizes = Mapping[str, int]  # how many rows each measurement takes, or starts of help
-FULL = {"bulk": 50_000, "lifted": 200_000, "changes": 100_000, "single": 5_000, "plain": 2_500, "sequential": 100,
-        "few": 10_000, "many": 1_000_000, "help": 20}  # fmt: skip
-QUICK = {"bulk": 20_000, "lifted": 50_000, "changes": 20_000, "single": 1_500, "plain": 750, "sequential": 20,
-         "few": 10_000, "many": 100_000, "help": 5}  # fmt: skip
+FULL = {
+    "bulk": 50_000,
+    "lifted": 200_000,
+    "changes": 100_000,
+    "single": 5_000,
+    "plain": 2_500,
+    "sequential": 100,
+    "few": 10_000,
+    "many": 1_000_000,
+    "help": 20,
+}
+QUICK = {
+    "bulk": 20_000,
+    "lifted": 50_000,
+    "changes": 20_000,
+    "single": 1_500,
+    "plain": 750,
+    "sequential": 20,
+    "few": 10_000,
+    "many": 100_000,
+    "help": 5,
+}
 
-# --- The database -----------------------------------------------------------------------------------------------------
+# --- The database ---------------------------------------------------------------------------------
 
 PEOPLE = [  # one in four beyond ASCII
-    ("Amara", "Okafor"), ("Sofía", "Núñez"), ("Priya", "Raman"), ("Liam", "O'Brien"), ("Hana", "Sato"),
-    ("Łukasz", "Wiśniewski"), ("Alexandra", "Montgomery"), ("Noah", "Goldberg"),
-]  # fmt: skip
-DEVICES = [("desktop", "Chrome"), ("mobile", "Safari"), ("desktop", "Firefox"), ("mobile", "Samsung Internet")]
-LOCATIONS = ["Lagos, NG", "Madrid, ES", "San Francisco, US", "Dublin, IE", "Zürich, CH", "Singapore, SG", None]
+    ("Amara", "Okafor"),
+    ("Sofía", "Núñez"),
+    ("Priya", "Raman"),
+    ("Liam", "O'Brien"),
+    ("Hana", "Sato"),
+    ("Łukasz", "Wiśniewski"),
+    ("Alexandra", "Montgomery"),
+    ("Noah", "Goldberg"),
+]
+DEVICES = [
+    ("desktop", "Chrome"),
+    ("mobile", "Safari"),
+    ("desktop", "Firefox"),
+    ("mobile", "Samsung Internet"),
+]
+LOCATIONS = [
+    "Lagos, NG",
+    "Madrid, ES",
+    "San Francisco, US",
+    "Dublin, IE",
+    "Zürich, CH",
+    "Singapore, SG",
+    None,
+]
 
 
 def make_database(path: Path, rows: int) -> None:
-    """Makes a database of so many pro customers, with one to three views each: as many rows of the default query."""
-    tables = (ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8").partition("INSERT INTO")[0]
+    """Makes a database of so many pro customers, each with one to three views and one row."""
+    tables = (
+        (ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8").partition("INSERT INTO")[0]
+    )
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {tables}")
-        connection.executemany("INSERT INTO customers VALUES (?, ?, ?, ?, 'pro', ?)", _customers(rows))
+        connection.executemany(
+            "INSERT INTO customers VALUES (?, ?, ?, ?, 'pro', ?)", _customers(rows)
+        )
         connection.executemany("INSERT INTO page_views VALUES (?, ?, ?, ?, ?, ?, ?)", _views(rows))
-        # The index of the join. One on the time alone would mislead SQLite here, where the window holds every view.
+        # The index of the join. One on the time alone would mislead SQLite here, where the window
+        # holds every view.
         connection.execute("CREATE INDEX page_views_of_user ON page_views (user_id, event_time)")
         connection.commit()
 
 
 def _customers(rows: int) -> Iterator[tuple[Any, ...]]:
     for n in range(1, rows + 1):
-        yield n, f"customer.{n:07d}@mail.example.com", *PEOPLE[n % 8], f"candidate-{n % 97}" if n % 5 else None
+        yield (
+            n,
+            f"customer.{n:07d}@mail.example.com",
+            *PEOPLE[n % 8],
+            f"candidate-{n % 97}" if n % 5 else None,
+        )
 
 
 def _views(rows: int) -> Iterator[tuple[Any, ...]]:
@@ -134,15 +214,17 @@ def _views(rows: int) -> Iterator[tuple[Any, ...]]:
         yield number, n, page, *DEVICES[n % 4], LOCATIONS[number % 7], moment.isoformat(" ")
 
 
-# --- The two processes ------------------------------------------------------------------------------------------------
+# --- The two processes ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def stand_in(*options: str) -> Iterator[str]:
-    """The stand-in for Iterable as a process, by its URL. It ends with the block, or with this process."""
+    """The URL of the stand-in for Iterable, a process that ends with the block or with this one."""
     command = [sys.executable, "-m", "tests.fake_iterable", "--exit-with-parent", *options]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdin=pipe, stdout=pipe, text=True
+    ) as process:
         try:
             yield process.stdout.readline().split()[-1] if process.stdout else ""
         finally:
@@ -161,12 +243,18 @@ class Run:
 
 
 def run_main(
-    directory: Path, rows: int, server: Sequence[str], settings: Mapping[str, str], forget: bool = False, runs: int = 1
+    directory: Path,
+    rows: int,
+    server: Sequence[str],
+    settings: Mapping[str, str],
+    forget: bool = False,
+    runs: int = 1,
 ) -> list[Run]:
-    """Runs main.py on `rows` rows, as often as `runs` says, in one output directory and against one stand-in.
+    """Runs main.py on `rows` rows, `runs` times, in one output directory and against one stand-in.
 
-    Ends the benchmark unless each results file says that every row was delivered, then or before. With `forget`, the
-    stand-in is reset every second: it keeps 1.4 KB a row. Its counts then mean nothing.
+    Ends the benchmark unless each results file says that every row was delivered, then or before.
+    With `forget`, the stand-in is reset every second: it keeps 1.4 KB a row. Its counts then mean
+    nothing.
     """
     database = directory / f"{rows}.db"
     if not database.exists():
@@ -174,33 +262,58 @@ def run_main(
     with tempfile.TemporaryDirectory(dir=directory) as output, stand_in(*server) as url:
         env_file = Path(output, "benchmark.env")
         settings = {
-            **settings, "DATABASE_URL": f"sqlite:///{database}", "OUTPUT_DIR": output,
-            "ITERABLE_API_KEY": API_KEY, "ITERABLE_API_BASE_URL": url,
-        }  # fmt: skip
+            **settings,
+            "DATABASE_URL": f"sqlite:///{database}",
+            "OUTPUT_DIR": output,
+            "ITERABLE_API_KEY": API_KEY,
+            "ITERABLE_API_BASE_URL": url,
+        }
         env_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
         return [_run_once(env_file, url, rows, forget) for _ in range(runs)]
 
 
 def _run_once(env_file: Path, url: str, rows: int, forget: bool) -> Run:
     output, log_file = env_file.parent, env_file.with_name("iterable_integration.log")
-    command = [sys.executable, str(ROOT / "main.py"), "--env-file", str(env_file), "--as-of", str(AS_OF), "--quiet"]
+    command = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "--env-file",
+        str(env_file),
+        "--as-of",
+        str(AS_OF),
+        "--quiet",
+    ]
     began = time.perf_counter()
     with subprocess.Popen(command, cwd=output, env=ENVIRONMENT) as process:
         usage = _wait(process, url if forget else None)
         seconds = time.perf_counter() - began
-    results = max(output.glob("integration_results_*.json"), default=None)  # the latest, by its name
+    results = max(
+        output.glob("integration_results_*.json"), default=None
+    )  # the latest, by its name
     if process.returncode or not results or not all_delivered(results, rows):
-        raise SystemExit(f"main.py did not deliver every row; its log ends:\n{log_file.read_text()[-2000:]}")
+        raise SystemExit(
+            f"main.py did not deliver every row; its log ends:\n{log_file.read_text()[-2000:]}"
+        )
     counts = requests.get(f"{url}/_stand_in/counts", timeout=60).json()
     stray = sum(times for name, times in counts["requests"].items() if name.endswith(" 429"))
     stray += sum(abs(counts[stored] - rows) for stored in ("users", "events", "event_writes"))
-    # Linux counts KiB, macOS bytes; on Linux a child begins with its parent's peak, so this process stays small
+    # Linux counts KiB, macOS bytes; on Linux a child begins with its parent's peak, so this
+    # process stays small
     peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    return Run(seconds, sending_seconds(log_file.read_text(), rows), usage.ru_utime + usage.ru_stime, peak, stray)
+    return Run(
+        seconds,
+        sending_seconds(log_file.read_text(), rows),
+        usage.ru_utime + usage.ru_stime,
+        peak,
+        stray,
+    )
 
 
 def _wait(process: subprocess.Popen[bytes], url: str | None) -> Any:
-    """Waits for the child; returns its own resource usage, which Popen does not tell. Resets the stand-in at `url`."""
+    """Waits for the child, and returns its resource usage, which Popen does not tell.
+
+    Meanwhile it resets the stand-in at `url` once a second, where there is one.
+    """
     polls = 0
     try:
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
@@ -218,7 +331,8 @@ def _wait(process: subprocess.Popen[bytes], url: str | None) -> Any:
 def sending_seconds(log: str, rows: int) -> float:
     """From the last line of the log that ends a query ("50000 rows") to the last of all.
 
-    By then both files are written and synced, too: the rate while sending is a little better than what this gives.
+    By then both files are written and synced, too: the rate while sending is a little better than
+    what this gives.
     """
     lines = log.splitlines()
     both = next(line for line in reversed(lines) if line.endswith(f" {rows} rows")), lines[-1]
@@ -227,7 +341,10 @@ def sending_seconds(log: str, rows: int) -> float:
 
 
 def all_delivered(path: Path, rows: int) -> bool:
-    """Whether a results file is valid JSON and says that every row was delivered; read line by line, for its size."""
+    """Whether a results file is valid JSON and says that every row was delivered.
+
+    It is read line by line, for its size.
+    """
     head = ""
     with open(path, encoding="utf-8") as file:
         while not head.endswith('"records": [\n'):
@@ -235,13 +352,17 @@ def all_delivered(path: Path, rows: int) -> bool:
         for number in range(1, rows + 1):
             line = next(file)
             record = json.loads(line.removesuffix(",\n") if number < rows else line)
-            if record["row"] != number or not record["overall_success"] or line.endswith(",\n") != (number < rows):
+            if (
+                record["row"] != number
+                or not record["overall_success"]
+                or line.endswith(",\n") != (number < rows)
+            ):
                 return False
         summary = json.loads(head + file.read())
         return bool(rows == summary["total_users"] == summary["successful"] + summary["unchanged"])
 
 
-# --- The measurements -------------------------------------------------------------------------------------------------
+# --- The measurements -----------------------------------------------------------------------------
 
 
 def measure_bulk(directory: Path, sizes: Sizes, number: int) -> Values:
@@ -254,7 +375,11 @@ def measure_lifted(directory: Path, sizes: Sizes, number: int) -> Values:
     """Bulk operations with nothing to wait for: what the program itself costs."""
     rows = sizes["lifted"]
     [run] = run_main(directory, rows, ["--no-limits"], LIFTED)
-    return {"lifted": rows / run.seconds, "lifted cpu": run.cpu / rows * 1e6, "lifted stray": run.stray}
+    return {
+        "lifted": rows / run.seconds,
+        "lifted cpu": run.cpu / rows * 1e6,
+        "lifted stray": run.stray,
+    }
 
 
 def measure_changes(directory: Path, sizes: Sizes, number: int) -> Values:
@@ -277,8 +402,12 @@ def measure_sequential(directory: Path, sizes: Sizes, number: int) -> Values:
 
 
 def plain_rate(threads: int, rows: int) -> float:
-    """Rows per second of plain requests: one session with its usual settings, a pool of connections for all threads."""
-    with stand_in(LATENCY) as url, requests.Session() as session, ThreadPoolExecutor(threads) as pool:
+    """Rows per second of plain requests: one session, with connections for all threads."""
+    with (
+        stand_in(LATENCY) as url,
+        requests.Session() as session,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         session.headers["Api-Key"] = API_KEY
         session.mount("http://", HTTPAdapter(pool_maxsize=THREADS))
         began = time.perf_counter()
@@ -288,18 +417,40 @@ def plain_rate(threads: int, rows: int) -> float:
 
 def _post_row(session: requests.Session, url: str, number: int) -> None:
     user = {"email": f"customer.{number:07d}@mail.example.com"}
-    seen = {"page": "pricing", "device": "desktop", "browser": "Chrome", "location": "Lagos, NG", "candidate": None}
+    seen = {
+        "page": "pricing",
+        "device": "desktop",
+        "browser": "Chrome",
+        "location": "Lagos, NG",
+        "candidate": None,
+    }
     for operation, payload in (
-        ("users/update", {"dataFields": {"first_name": "Amara", "last_name": "Okafor", "plan_type": "pro"}}),
-        ("events/track", {"eventName": "page_view", "id": f"b{number}", "createdAt": 1768293912, "dataFields": seen}),
+        (
+            "users/update",
+            {"dataFields": {"first_name": "Amara", "last_name": "Okafor", "plan_type": "pro"}},
+        ),
+        (
+            "events/track",
+            {
+                "eventName": "page_view",
+                "id": f"b{number}",
+                "createdAt": 1768293912,
+                "dataFields": seen,
+            },
+        ),
     ):
-        session.post(f"{url}/api/{operation}", json={**user, **payload}, timeout=30).raise_for_status()
+        session.post(
+            f"{url}/api/{operation}", json={**user, **payload}, timeout=30
+        ).raise_for_status()
 
 
 def measure_memory(directory: Path, sizes: Sizes, number: int) -> Values:
     """Peak memory with few rows and, in the first run, with many: they take more than a minute."""
     names = ("few",) if number else ("few", "many")
-    return {name: run_main(directory, sizes[name], ["--no-limits"], LIFTED, forget=True)[0].peak for name in names}
+    return {
+        name: run_main(directory, sizes[name], ["--no-limits"], LIFTED, forget=True)[0].peak
+        for name in names
+    }
 
 
 def measure_help(directory: Path, sizes: Sizes, number: int) -> Values:
@@ -308,22 +459,32 @@ def measure_help(directory: Path, sizes: Sizes, number: int) -> Values:
     for _ in range(sizes["help"]):
         for arguments, seconds in times.items():
             began = time.perf_counter()
-            subprocess.run([sys.executable, *arguments.rsplit(" ", 1)], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, *arguments.rsplit(" ", 1)], check=True, stdout=subprocess.DEVNULL
+            )
             seconds.append(time.perf_counter() - began)
     bare, with_help = map(median, times.values())
     return {"help": with_help / bare}
 
 
 ROWS: dict[str, Callable[[Path, Sizes, int], Values]] = {
-    "bulk": measure_bulk, "lifted": measure_lifted, "changes": measure_changes, "single": measure_single,
-    "sequential": measure_sequential, "memory": measure_memory, "help": measure_help,
-}  # fmt: skip
+    "bulk": measure_bulk,
+    "lifted": measure_lifted,
+    "changes": measure_changes,
+    "single": measure_single,
+    "sequential": measure_sequential,
+    "memory": measure_memory,
+    "help": measure_help,
+}
 
-# --- The table --------------------------------------------------------------------------------------------------------
+# --- The table ------------------------------------------------------------------------------------
 
 
 def measure(names: Sequence[str], runs: int, sizes: Sizes) -> Values:
-    """The values of all figures of these rows. The runs of a row lie apart: one busy minute does not spoil them all."""
+    """The values of all figures of these rows.
+
+    The runs of a row lie apart: one busy minute does not spoil them all.
+    """
     samples: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="iterable_benchmark_") as directory:
         for number in range(runs):
@@ -333,7 +494,11 @@ def measure(names: Sequence[str], runs: int, sizes: Sizes) -> Values:
                     samples.setdefault(key, []).append(value)
                 shown = ", ".join(f"{key} {value:,.2f}" for key, value in found.items())
                 print(f"run {number + 1} of {runs}: {shown}", file=sys.stderr)
-    values = {figure.key: figure.of_runs(samples[figure.key]) for figure in FIGURES if figure.key in samples}
+    values = {
+        figure.key: figure.of_runs(samples[figure.key])
+        for figure in FIGURES
+        if figure.key in samples
+    }
     if "many" in values:
         values["growth"] = abs(values["many"] - values["few"])
     if "sequential" in values:
@@ -345,28 +510,43 @@ def measure(names: Sequence[str], runs: int, sizes: Sizes) -> Values:
 def print_table(values: Values, runs: int, sizes: Sizes) -> bool:
     """Prints the table; returns whether every target is met."""
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{os.cpu_count()} cores, which main.py and the stand-in, two processes, share; load average {load};")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}; median of {runs} runs.\n")
+    print(
+        f"{os.cpu_count()} cores, which main.py and the stand-in, two processes, share; "
+        f"load average {load};"
+    )
+    print(
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}; "
+        f"median of {runs} runs.\n"
+    )
     print("| what | figure | target | met |\n| --- | --- | --- | --- |")
     all_met = True
     for figure in FIGURES:
         if figure.key in values:
             what, shown = figure.what.format(**sizes), figure.form.format(values[figure.key])
             target, met = figure.target(values)
-            print(f"| {what} | {shown} | {target} | {'' if not target else 'yes' if met else '**no**'} |")
+            verdict = "yes" if met else "**no**"
+            print(f"| {what} | {shown} | {target} | {verdict if target else ''} |")
             all_met &= met
     return all_met
 
 
 def main() -> int:
     """Measures, prints, and returns 1 where a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description="Measures speed and memory.")
-    parser.add_argument("--quick", action="store_true", help="fewer rows, one run: to try it out, not to judge by")
-    parser.add_argument("--only", action="append", choices=ROWS, help="measure only this; repeatable")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmark", description="Measures speed and memory."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rows, one run: to try it out, not to judge by"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=ROWS, help="measure only this; repeatable"
+    )
     parser.add_argument("--runs", type=int, metavar="N", help="default 3")
     args = parser.parse_args()
     os.umask(0o077)  # main.py warns of an env file that others can read
-    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))  # so that what was made is removed
+    signal.signal(
+        signal.SIGTERM, lambda signum, _: sys.exit(128 + signum)
+    )  # so that what was made is removed
     for name in [name for name in os.environ if "PROXY" in name.upper()]:
         del os.environ[name]  # plain requests would heed it
     sizes, runs = (QUICK, args.runs or 1) if args.quick else (FULL, args.runs or 3)

@@ -1,4 +1,5 @@
-"""The world of `python main.py --demo`: the sample data in SQLite, and the stand-in for Iterable as a process."""
+"""The world of `python main.py --demo`: sample data in SQLite, the stand-in as a process."""
+
 from __future__ import annotations
 
 import os
@@ -24,14 +25,20 @@ def load_sample_data(path: Path) -> None:
 
 @contextmanager
 def demo_settings() -> Iterator[dict[str, str | None]]:
-    """Settings for a run in which all is real but Iterable; database and stand-in are gone afterwards."""
+    """Settings for a run in which all is real but Iterable; nothing is left of it afterwards."""
     key = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory() as directory, subprocess.Popen(
-        [sys.executable, "-m", "tests.fake_iterable", "--exit-with-parent"], cwd=TESTS.parent,
-        env={**os.environ, "ITERABLE_API_KEY": key, "ITERABLE_JWT_SECRET": ""},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        start_new_session=True,  # Ctrl-C is for main.py, which then still wants its answers
-    ) as stand_in:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fake_iterable", "--exit-with-parent"],
+            cwd=TESTS.parent,
+            env={**os.environ, "ITERABLE_API_KEY": key, "ITERABLE_JWT_SECRET": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for main.py, which then still wants its answers
+        ) as stand_in,
+    ):
         assert stand_in.stdout is not None
         try:
             load_sample_data(Path(directory, "demo.db"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from db import Ledger, LedgerError
-from tests.conftest import AS_OF, Finished, Project, new_project
+from tests.project import AS_OF, Finished, Project, new_project
 from tests.fake_iterable import FakeIterable
 
 ONLY = "--only-changes"

@@ -1,0 +1,398 @@
+"""Whole runs against SQLite, PostgreSQL and MariaDB: what arrives at Iterable, what a failure leaves, how much memory.
+
+`pytest -m servers` starts both servers; a server or a driver that is missing is an error, and nothing is skipped.
+"""
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import pytest
+import requests
+
+from db import Query, connect
+from tests.project import ROOT, Finished, Project, check_counts, new_project
+from tests.fake_iterable import FakeIterable
+from tests.databases.servers import PASSWORD, execute, mariadb, postgresql
+
+pytestmark = pytest.mark.servers
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+ZONES = ("UTC", "Europe/Berlin", "Pacific/Honolulu")  # the second with daylight saving; all known to servers.py
+UTC = ZoneInfo("UTC")
+WAIT_SECONDS = 60  # for what takes one
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    """The URLs of a PostgreSQL and a MariaDB server."""
+    with postgresql() as postgresql_url, mariadb() as mariadb_url:
+        yield {"postgresql": postgresql_url, "mariadb": mariadb_url}
+
+
+@pytest.fixture(params=DATABASES)
+def database(project: Project, servers: dict[str, str], request: pytest.FixtureRequest) -> str:
+    """A test that takes this runs on each database; `project` uses it."""
+    project.settings["DATABASE_URL"] = servers.get(request.param, project.settings["DATABASE_URL"])
+    return str(request.param)
+
+
+@pytest.fixture(params=DATABASES[1:])
+def with_server(project: Project, servers: dict[str, str], request: pytest.FixtureRequest) -> str:
+    """A test that takes this runs on each database that is a server; `project` uses it."""
+    project.settings["DATABASE_URL"] = servers[request.param]
+    return str(request.param)
+
+
+def change(project: Project, zone: str, *statements: str) -> None:
+    """Runs statements on the project's database, in a session of that zone where it has such a thing."""
+    url = project.settings["DATABASE_URL"]
+    if url.startswith("sqlite"):
+        project.sql(";\n".join(statements))
+    elif url.startswith("postgresql"):
+        execute(url, f"SET TIME ZONE '{zone}'", *statements)
+    else:
+        execute(url, f"SET time_zone = '{'+00:00' if zone == 'UTC' else zone}'", *statements)
+
+
+def ask(project: Project, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query on the project's database."""
+    with connect(project.settings["DATABASE_URL"], UTC) as connection:
+        now = datetime.now(timezone.utc)
+        return list(connection.rows(Query("ask", sql, Path("none.sql"), 1, {}, {}), now, now)[1])
+
+
+# --- The same data arrive from every database
+
+
+def arrived(project: Project, server: FakeIterable, *args: str) -> Json:
+    """All that came of a run: requests, events, what both files say."""
+    server.reset()
+    done = project.run(*args)
+    assert (done.code, done.err) == (0, "")
+    results = done.results
+    check_counts(results, len(done.rows) - 1)
+    for record in results["records"]:
+        del record["timestamp"]
+    sent = sorted((seen.path, json.dumps(seen.body, sort_keys=True)) for seen in server.requests)
+    kept = {key: results[key] for key in ("total_users", "successful", "reports", "records")}
+    return {"sent": sent, "events": server.events, "csv": done.rows, **kept}
+
+
+SAMPLE = list(filter(str.strip, (ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8").split(";\n")))
+QUERIES = ("pro_users_recent_engagement", "pro_users_page_views")
+LATEST = {  # when, in the sample data, each of the five customers was last there
+    "amara.okafor@example.com": "2026-01-13 08:45:12",
+    "sofia.nunez@example.com": "2026-01-11 17:30:00",
+    "wei.zhang@example.com": "2026-01-06 12:00:00",  # the window's first second
+    "liam.obrien@example.com": "2026-01-13 12:00:00",  # its last
+    "lukasz.wisniewski@example.com": "2026-01-12 07:03:44",
+}
+REPORT = [{"page": "pricing", "views": 5, "users": 3}, {"page": "settings", "views": 5, "users": 5}]
+
+
+@pytest.fixture(scope="module", params=ZONES)
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Json]]:
+    """A zone, and what SQLite sends in it."""
+    with FakeIterable() as server:
+        project = new_project(tmp_path_factory.mktemp("sqlite"), server)
+        project.settings["DATABASE_TIMEZONE"] = request.param
+        return request.param, [arrived(project, server, "--query", query) for query in QUERIES]
+
+
+def test_the_shipped_queries_send_and_leave_the_same_from_every_database_in_every_zone(
+    reference: tuple[str, list[Json]], project: Project, database: str, server: FakeIterable
+) -> None:
+    zone, expected = reference
+    change(project, zone, "DROP TABLE IF EXISTS page_views", "DROP TABLE IF EXISTS customers", *SAMPLE)
+    project.settings["DATABASE_TIMEZONE"] = zone
+    found = [arrived(project, server, "--query", query) for query in QUERIES]
+    assert found == expected
+    latest, all_views = (part["events"] for part in found)
+    local = {event["email"]: datetime.fromtimestamp(event["createdAt"], ZoneInfo(zone)) for event in latest.values()}
+    assert {email: f"{time:%Y-%m-%d %H:%M:%S}" for email, time in local.items()} == LATEST
+    assert latest.items() <= all_views.items()  # an event has one id, whichever query sends it
+    assert [(part["total_users"], part["reports"]) for part in found] == [
+        (rows, {"engagement_by_page": REPORT}) for rows in (5, 10)
+    ]
+
+
+MOMENTS = """\
+-- name: by_instant
+-- email: email
+-- event: moment
+-- event time: at
+-- event id: id
+SELECT id, email, instant AS at FROM moments WHERE instant >= :since AND instant <= :until ORDER BY id;
+
+-- name: by_local_time
+SELECT id FROM moments WHERE local >= :since AND local <= :until ORDER BY id;
+"""
+INSTANTS = {  # around the edges of a window of 24 hours, and around the hour that is missing from it in Berlin
+    1: "2026-03-28 11:59:59", 2: "2026-03-28 12:00:00", 3: "2026-03-29 00:59:59", 4: "2026-03-29 01:00:00",
+    5: "2026-03-29 12:00:00", 6: "2026-03-29 12:00:01",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_window_means_the_same_moments_in_every_database_and_zone(
+    project: Project, database: str, server: FakeIterable, zone: str
+) -> None:
+    instants = {number: datetime.fromisoformat(f"{text}+00:00") for number, text in INSTANTS.items()}
+    texts = {number: f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}" for number, at in instants.items()}
+    with_zone = {"sqlite": "TEXT", "postgresql": "TIMESTAMPTZ", "mariadb": "TIMESTAMP"}[database]
+    without = {"sqlite": "TEXT", "postgresql": "TIMESTAMP", "mariadb": "DATETIME"}[database]
+    change(
+        project, zone, "DROP TABLE IF EXISTS moments",
+        f"CREATE TABLE moments (id INTEGER, email VARCHAR(99), instant {with_zone} NOT NULL, local {without} NOT NULL)",
+        *(f"INSERT INTO moments VALUES ({number}, 'u{number}@example.com', '{text}', '{text}')"  # noqa: S608
+          for number, text in texts.items()),
+    )  # fmt: skip
+    project.queries(MOMENTS)
+    project.settings["DATABASE_TIMEZONE"] = zone
+    found = arrived(project, server, "--query", "by_instant", "--as-of", "2026-03-29T12:00:00Z", "--days", "1")
+    created = {event["email"]: event["createdAt"] for event in found["events"].values()}
+    assert created == {f"u{number}@example.com": instants[number].timestamp() for number in (2, 3, 4, 5)}
+    assert found["reports"] == {"by_local_time": [{"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}]}
+
+
+# --- Types
+
+NAME = "Łódź 東京 🎉 مرحبا Ελλάδα"
+DOCUMENT, TAGS = '{"plan": {"seats": 3}, "tags": ["東京", null, true]}', '["a", {"b": 1.5}]'
+CODE = "00000000-0000-0000-0000-00000000002a"
+COLUMNS: list[tuple[str, str, tuple[str, str, str], Any, Json]] = [
+    # column, SQL, its types in DATABASES, what arrives, and what else where the database has no such type
+    ("moment", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMP", "DATETIME"), "2026-07-13 06:45:12 +00:00",
+     {"sqlite": "2026-07-13 08:45:12"}),
+    ("instant", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMPTZ", "TIMESTAMP"), "2026-07-13 06:45:12 +00:00",
+     {"sqlite": "2026-07-13 08:45:12"}),
+    ("day", "'2026-01-13'", ("TEXT", "DATE", "DATE"), "2026-01-13", {}),
+    ("amount", "10", ("REAL", "NUMERIC(12, 1)", "DECIMAL(12, 1)"), 10.0, {}),
+    ("ratio", "0.25", ("REAL", "DOUBLE PRECISION", "DOUBLE"), 0.25, {}),
+    ("total", "9007199254740993", ("INTEGER", "BIGINT", "BIGINT"), 9007199254740993, {}),
+    ("active", "TRUE", ("INTEGER", "BOOLEAN", "BOOLEAN"), True, {"sqlite": 1}),
+    ("document", f"'{DOCUMENT}'", ("TEXT", "JSON", "JSON"), json.loads(DOCUMENT),
+     {"sqlite": DOCUMENT, "mariadb": DOCUMENT}),  # MariaDB's JSON is text
+    ("tags", f"'{TAGS}'", ("TEXT", "JSONB", "JSON"), json.loads(TAGS), {"sqlite": TAGS, "mariadb": TAGS}),
+    ("code", f"'{CODE}'", ("TEXT", "UUID", "UUID"), CODE, {}),
+    ("name", f"'{NAME}'", ("TEXT", "TEXT", "TEXT CHARACTER SET utf8mb4"), NAME, {}),
+    ("nobody", "NULL", ("INTEGER", "INTEGER", "INTEGER"), None, {}),
+]  # fmt: skip
+BINARY = {"sqlite": ("BLOB", "x'ff00'"), "postgresql": ("BYTEA", r"'\xff00'"), "mariadb": ("BLOB", "x'ff00'")}
+CELLS = {"sqlite": {"active": "1"}, "postgresql": {"instant": "2026-07-13 08:45:12+02:00"}, "mariadb": {}}
+KINDS = f"""\
+-- name: kinds
+-- email: email
+-- user fields: {", ".join(name for name, *_ in COLUMNS)}, attachment
+-- event: purchase
+-- event fields: {", ".join(name for name, *_ in COLUMNS)}
+-- event time: instant
+-- event id: id, instant, day, amount, total, code, name
+SELECT * FROM kinds WHERE instant >= :since AND instant <= :until ORDER BY id"""  # noqa: S608
+IDS = {  # uuid5 of [email, "purchase", 1, "2026-07-13 06:45:12 +00:00", "2026-01-13", 10.0, 9007199254740993, ...]
+    "u1@example.com": "8316a362-e46e-5df9-8d92-916aa90da981",
+    "u2@example.com": "580aaefa-3771-53c5-ba7d-868ff9e730f0",
+    "u3@example.com": "2881088f-33f5-58f0-8ab0-d9db3247d546",
+}
+
+
+def dump(fields: Json) -> str:
+    """Fields to compare by type, too: here True is not 1, and 10 not 10.0."""
+    return json.dumps(fields, sort_keys=True)
+
+
+def test_each_type_arrives_as_what_it_is_and_a_binary_cell_fails_its_call_alone(
+    project: Project, database: str, server: FakeIterable
+) -> None:
+    binary, some_bytes = BINARY[database]
+    declared = ", ".join(f"{name} {kinds[DATABASES.index(database)]}" for name, _, kinds, *_ in COLUMNS)
+    values = ", ".join(sql for _, sql, *_ in COLUMNS)
+    change(
+        project, "Europe/Berlin", "DROP TABLE IF EXISTS kinds",
+        f"CREATE TABLE kinds (id INTEGER, email VARCHAR(99), {declared}, attachment {binary})",
+        *(f"INSERT INTO kinds VALUES ({number}, 'u{number}@example.com', {values}, {cell})"  # noqa: S608
+          for number, cell in ((1, "NULL"), (2, some_bytes), (3, "NULL"))),
+    )  # fmt: skip
+    project.queries(KINDS)
+    done = project.run("--query", "kinds", "--as-of", "2026-07-13 08:45:12", DATABASE_TIMEZONE="Europe/Berlin")
+    assert done.code == 1
+    check_counts(done.results, 3)
+    assert (done.results["successful"], done.results["partial_failures"]) == (2, 1)
+    failed = {"code": "InvalidValue", "msg": "column attachment: Iterable has no type for bytes"}
+    assert done.results["records"][1]["users_update"] == {"success": False, "response": failed}
+
+    fields = {name: other.get(database, value) for name, _, _, value, other in COLUMNS}
+    events = [("events/track", user, dump(fields)) for user in IDS]
+    updates = [("users/update", user, dump({**fields, "attachment": None})) for user in IDS if user[1] != "2"]
+    sent = [(seen.path[5:], seen.body["email"], dump(seen.body["dataFields"])) for seen in server.requests]
+    assert sorted(sent) == sorted(events + updates)
+    assert {event["email"]: (id_, event["createdAt"]) for id_, event in server.events.items()} == {
+        user: (id_, 1783925112) for user, id_ in IDS.items()
+    }
+    cells = {name: "" if sql == "NULL" else sql.strip("'") for name, sql, *_ in COLUMNS}
+    cells |= {"amount": "10.0", "active": "True", **CELLS[database]}
+    assert dict(zip(done.rows[0], done.rows[2], strict=True)) == {
+        "id": "2", "email": "u2@example.com", **cells, "attachment": r"\xff00"}  # fmt: skip
+
+
+# --- Many rows
+
+MANY = 200_000
+SELECT = """\
+-- name: everybody
+-- email: email
+-- user fields: plan_type
+SELECT n AS id, CONCAT('user', n, '@example.com') AS email, 'pro' AS plan_type, REPEAT('x', 300) AS notes FROM """
+NUMBERS = {
+    "postgresql": f"generate_series(1, {MANY}) AS numbers (n)",
+    "mariadb": f"(SELECT seq AS n FROM seq_1_to_{MANY}) AS numbers",  # noqa: S608
+}
+# Run by a small process in between, because on Linux a child's peak begins with its parent's.
+MEASURE = """
+import os, sys
+_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ), 0)
+print(usage.ru_maxrss // 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[str]:
+    """The URL of a stand-in for Iterable without limits, in a process of its own."""
+    command = [sys.executable, "-m", "tests.fake_iterable", "--no-limits", "--exit-with-parent"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.terminate()
+
+
+def test_200_000_rows_are_delivered_in_little_memory(project: Project, with_server: str, stand_in: str) -> None:
+    requests.post(f"{stand_in}/_stand_in/reset", timeout=WAIT_SECONDS)
+    project.queries(SELECT + NUMBERS[with_server])
+    settings = {"ITERABLE_API_BASE_URL": stand_in, "RATE_LIMIT_FACTOR": "1000"}
+    command, _ = project.command("--quiet", "--query", "everybody", **settings)
+    measuring = [sys.executable, "-c", MEASURE, *command]
+    measured = subprocess.run(measuring, cwd=project.directory, capture_output=True, text=True, timeout=300)
+    assert (measured.returncode, measured.stderr) == (0, "")
+    assert int(measured.stdout) <= 110  # MiB
+    assert requests.get(f"{stand_in}/_stand_in/counts", timeout=WAIT_SECONDS).json()["users"] == MANY
+    done = Finished(0, "", "", project.output)
+    check_counts(done.results, MANY)
+    assert (done.results["successful"], len(done.rows)) == (MANY, MANY + 1)
+
+
+# --- Failures
+
+LEFT = [".iterable_integration.lock", "iterable_integration.log"]
+PASSWORD_FORMS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), "p@ss", "p%40ss", "w/rd", "w%2Frd", "%25%3F")
+STEAL = {
+    "postgresql": "FUNCTION steal() RETURNS INTEGER AS 'DELETE FROM safe RETURNING id' LANGUAGE sql",
+    "mariadb": "FUNCTION steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN DELETE FROM safe; RETURN 1; END",
+}
+HEAD = "-- name: pro_users_recent_engagement\n-- email: email\n-- user fields: page\n"
+
+
+def check_nothing_happened(project: Project, server: FakeIterable, done: Finished) -> None:
+    """Nothing was sent, nothing is left but lock and log, and no password is in what was printed or logged."""
+    assert server.requests == []
+    assert sorted(path.name for path in project.output.iterdir()) == LEFT
+    texts = [done.out, done.err, *(path.read_text(encoding="utf-8") for path in project.output.iterdir())]
+    assert [(form, text) for form in PASSWORD_FORMS for text in texts if form in text] == []
+
+
+def check_failed(project: Project, server: FakeIterable, done: Finished, reason: str) -> None:
+    """The run ended with 3 and one line that gives the reason, and nothing happened."""
+    assert (done.code, done.out) == (3, "")
+    assert re.fullmatch(rf"main\.py: [^\n]*({reason})[^\n]*\.\n", done.err)
+    check_nothing_happened(project, server, done)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sql", "reason"),
+    [
+        pytest.param(("%3F@", "%3Fx@"), "", "password authentication failed|Access denied", id="password"),
+        pytest.param(("127.0.0.1", "no-such-host.invalid"), "", "no-such-host.invalid", id="host"),
+        pytest.param((r"1:\d+/", "1:9/"), "", "Connection refused|Can't connect", id="port"),
+        pytest.param(("/app$", "/nowhere"), "", '"nowhere" does not exist|Unknown database', id="database"),
+        pytest.param(("", ""), "SELECT * FROM nowhere WHERE at < :until", "queries.sql, line 1.* exist", id="table"),
+        pytest.param(("", ""), "DELETE FROM safe RETURNING email", "DELETE|READ ONLY", id="DELETE"),
+        pytest.param(("", ""), "SELECT steal() AS page", "cannot execute DELETE|READ ONLY", id="function"),
+        pytest.param(("", ""), "DROP TABLE safe", "DROP|READ ONLY", id="DROP"),
+    ],
+)
+def test_a_database_that_refuses_is_one_line_and_nothing_is_sent(
+    project: Project, with_server: str, server: FakeIterable, edit: tuple[str, str], sql: str, reason: str
+) -> None:
+    change(project, "UTC", "DROP TABLE IF EXISTS safe", "CREATE TABLE safe (id INTEGER)", "INSERT INTO safe VALUES (7)")
+    change(project, "UTC", f"CREATE OR REPLACE {STEAL[with_server]}")
+    if sql:
+        project.queries(HEAD + sql)
+    url = re.sub(*edit, project.settings["DATABASE_URL"], count=1)
+    check_failed(project, server, project.run(DATABASE_URL=url, LOG_LEVEL="DEBUG"), reason)
+    assert ask(project, "SELECT id FROM safe") == [(7,)]
+
+
+SLOW = {  # rows, and then a long wait for the last one
+    "postgresql": "SELECT n || '@example.com' AS email, n AS page FROM generate_series(1, 20000) AS numbers (n) "
+    "WHERE n < 20000 OR CAST(pg_sleep(600) AS text) = ''",
+    "mariadb": "SELECT CONCAT(seq, '@example.com') AS email, seq AS page FROM seq_1_to_20000 "
+    "WHERE seq < 20000 OR SLEEP(600) = 0",
+}
+SLEEPERS = {
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+    "mariadb": "SELECT id FROM information_schema.processlist WHERE state = 'User sleep'",
+}
+KILL = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
+
+
+@pytest.fixture
+def slow(project: Project, with_server: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A run that is in the middle of a slow query, part of whose rows it has, and the statement that kills that."""
+    project.queries(HEAD + SLOW[with_server])
+    process = project.start()
+    deadline = time.monotonic() + WAIT_SECONDS
+    sleepers: list[tuple[object, ...]] = []
+    has_rows = False  # either may come first
+    while not (sleepers and has_rows):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, (sleepers, has_rows)
+        sleepers = ask(project, SLEEPERS[with_server])
+        has_rows = any(path.name.endswith(".part") and path.stat().st_size for path in project.output.iterdir())
+    yield process, KILL[with_server].format(sleepers[0][0])
+    process.kill()
+
+
+def test_a_connection_lost_during_the_query_is_one_line_and_nothing_is_sent(
+    project: Project, slow: tuple[subprocess.Popen[str], str], server: FakeIterable
+) -> None:
+    process, kill = slow
+    change(project, "UTC", kill)
+    check_failed(project, server, project.finish(process), "terminating connection|Lost connection|was killed")
+
+
+def test_sigterm_during_a_slow_query_ends_the_run_at_once(
+    project: Project, slow: tuple[subprocess.Popen[str], str], with_server: str, server: FakeIterable
+) -> None:
+    process, kill = slow
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    done = project.finish(process)
+    assert time.monotonic() - began < 10
+    assert (done.code, done.out, done.err) == (143, "", "main.py: interrupted before anything was sent\n")
+    check_nothing_happened(project, server, done)
+    if ask(project, SLEEPERS[with_server]):  # MariaDB notices only when it has a row
+        change(project, "UTC", kill)

@@ -1,0 +1,459 @@
+"""Databases with a server: PostgreSQL and MariaDB as they are. `pytest -m servers` starts both; nothing is skipped."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from db import Database, DatabaseError, Query, QueryFileError, UnreadableTime, connect, load_queries
+from tests import demo
+from tests.databases.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
+
+pytestmark = [
+    pytest.mark.servers,
+    # psycopg says this of a cursor whose connection is lost; Python shows it to nobody by default.
+    pytest.mark.filterwarnings("ignore:.*ServerCursor.* was deleted while still open:ResourceWarning"),
+]
+
+ROOT = Path(__file__).parents[2]
+UTC = ZoneInfo("UTC")
+UNTIL = datetime(2026, 1, 13, 12, tzinfo=timezone.utc)
+SINCE = UNTIL - timedelta(days=7)
+SERVERS = ("postgresql", "mariadb")
+
+
+@pytest.fixture(scope="module")
+def urls() -> Iterator[dict[str, str]]:
+    """The URL of each server, the sample data loaded."""
+    with postgresql() as postgresql_url, mariadb() as mariadb_url:
+        urls = {"postgresql": postgresql_url, "mariadb": mariadb_url}
+        for url in urls.values():
+            load_sample_data(url)
+        yield urls
+
+
+@pytest.fixture(params=SERVERS)
+def url(urls: dict[str, str], request: pytest.FixtureRequest) -> str:
+    """A test that takes this runs on every server."""
+    return urls[request.param]
+
+
+def run(database: Database, sql: str, since: datetime = SINCE, until: datetime = UNTIL) -> Iterator[tuple[Any, ...]]:
+    return database.rows(Query("some_query", sql, Path("queries.sql"), 7, {}, {}), since, until)[1]
+
+
+def fetch(url: str, sql: str, zone: str = "UTC") -> list[tuple[Any, ...]]:
+    with connect(url, ZoneInfo(zone)) as database:
+        return list(run(database, sql))
+
+
+def refusal(url: str, sql: str = "SELECT 1", zone: str = "UTC") -> str:
+    """The text of the error that a query ends with; no part of the password is in it."""
+    with pytest.raises(DatabaseError) as caught:
+        fetch(url, sql, zone)
+    text = str(caught.value)
+    assert not any(part in text for part in ("p@ss", "p%40ss", "w/rd", "w%2Frd", "#1%"))
+    return text
+
+
+# The shipped queries
+
+
+def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, url: str) -> None:
+    demo.load_sample_data(tmp_path / "sample.db")
+    keys = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
+    with connect(f"sqlite:///{tmp_path}/sample.db", UTC) as sqlite, connect(url, UTC) as server:
+        for query in load_queries(ROOT / "queries.sql", keys).values():
+            (columns, expected), (same, actual) = (any_.rows(query, SINCE, UNTIL) for any_ in (sqlite, server))
+            assert same == columns
+            texts = [tuple(str(cell) if isinstance(cell, datetime) else cell for cell in row) for row in actual]
+            assert texts == list(expected)
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("TIMESTAMP '2026-07-13 08:45:12.5'", datetime(2026, 7, 13, 8, 45, 12, 500_000)),
+        ("TIMESTAMPTZ '2026-07-13 08:45:12Z'", datetime(2026, 7, 13, 8, 45, 12, tzinfo=timezone.utc)),
+        ("DATE '2026-01-13'", date(2026, 1, 13)),
+        ("10::numeric(10,1)", Decimal("10.0")),
+        ("1.5::double precision", 1.5),
+        ("9223372036854775807::bigint", 2**63 - 1),
+        ("true", True),
+        ("""'{"a": [1, 2.5, "東京", null]}'::json""", {"a": [1, 2.5, "東京", None]}),
+        ("""'["a", {"b": true}]'::jsonb""", ["a", {"b": True}]),
+        ("'00000000-0000-0000-0000-00000000002a'::uuid", UUID(int=42)),
+        ("'Łódź 東京 🎉 مرحبا'", "Łódź 東京 🎉 مرحبا"),
+        ("'a'::varchar(9)", "a"),
+        ("NULL::timestamp", None),
+        ("'\\xff00'::bytea", b"\xff\x00"),
+        ("ARRAY[1, 2]", [1, 2]),
+        ("TIMESTAMP 'infinity'", UnreadableTime("infinity")),
+        ("DATE '-infinity'", UnreadableTime("-infinity")),
+        ("TIME '24:00'", UnreadableTime("24:00:00")),
+        ("TIMESTAMPTZ '10000-01-01 00:00:00Z'", UnreadableTime("10000-01-01 01:00:00+01")),
+        ("TIMESTAMP '0044-03-15 12:00:00 BC'", UnreadableTime("0044-03-15 12:00:00 BC")),
+    ],
+)
+def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: str, expected: object) -> None:
+    [(value,)] = fetch(urls["postgresql"], f"SELECT {sql} AS value", zone="Europe/Berlin")
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("DATETIME(1)", {"'2026-07-13 08:45:12.5'": datetime(2026, 7, 13, 8, 45, 12, 500_000)}),
+        ("TIMESTAMP NULL", {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)}),  # written in +09:00
+        ("DATE", {"'2026-01-13'": date(2026, 1, 13), "'0000-00-00'": UnreadableTime("0000-00-00"), "NULL": None}),
+        ("DATETIME", {"'2026-01-00 00:00:00'": UnreadableTime("2026-01-00 00:00:00")}),
+        ("DECIMAL(10,1)", {"10": Decimal("10.0")}),
+        ("DOUBLE", {"1.5": 1.5}),
+        ("BIGINT", {"9223372036854775807": 2**63 - 1}),
+        ("BOOLEAN", {"TRUE": True, "FALSE": False, "NULL": None, "7": 7}),
+        ("BIT(1)", {"1": True, "0": False, "NULL": None}),
+        ("TINYINT(2)", {"1": 1}),
+        ("JSON", {"""'{"a": 1}'""": '{"a": 1}'}),  # MariaDB's JSON is text, and its driver is told no more
+        ("UUID", {"'00000000-0000-0000-0000-00000000002a'": "00000000-0000-0000-0000-00000000002a"}),
+        ("VARCHAR(99) CHARACTER SET utf8mb4", {"'Łódź 東京 🎉 مرحبا'": "Łódź 東京 🎉 مرحبا", "NULL": None}),
+        ("VARCHAR(9) CHARACTER SET latin1", {"'Köln'": "Köln"}),
+        ("BLOB", {"x'ff00'": b"\xff\x00"}),
+    ],
+)
+def test_mariadb_values_arrive_as_what_they_are(urls: dict[str, str], kind: str, values: dict[str, object]) -> None:
+    execute(urls["mariadb"], f"CREATE OR REPLACE TABLE kinds (number INTEGER AUTO_INCREMENT PRIMARY KEY, value {kind})")
+    execute(urls["mariadb"], *(f"INSERT INTO kinds (value) VALUES ({value})" for value in values))  # noqa: S608
+    rows = fetch(urls["mariadb"], "SELECT value FROM kinds ORDER BY number", zone="Europe/Berlin")
+    found = [value for (value,) in rows]
+    assert found == list(values.values())
+    assert [type(value) for value in found] == [type(value) for value in values.values()]
+
+
+# The window and the session's zone
+
+
+@pytest.mark.parametrize(
+    ("zone", "since", "until"),
+    [
+        ("UTC", "2026-03-28 12:00:00", "2026-03-29 12:00:00"),
+        ("Europe/Berlin", "2026-03-28 13:00:00", "2026-03-29 14:00:00"),  # the clocks go forward in between
+        ("Pacific/Honolulu", "2026-03-28 02:00:00", "2026-03-29 02:00:00"),
+    ],
+)
+def test_the_window_means_the_same_moments_in_every_zone(url: str, zone: str, since: str, until: str) -> None:
+    start, end = datetime(2026, 3, 28, 12, tzinfo=timezone.utc), datetime(2026, 3, 29, 12, tzinfo=timezone.utc)
+    mysql = url.startswith("mysql")
+    execute(
+        url,
+        "SET time_zone = '+00:00'" if mysql else "SET TIME ZONE 'UTC'",
+        "DROP TABLE IF EXISTS moments",
+        f"CREATE TABLE moments (id INTEGER, at TIMESTAMP{'' if mysql else 'TZ'} NOT NULL)",
+        "INSERT INTO moments VALUES (1, '2026-03-28 11:59:59'), (2, '2026-03-28 12:00:00')",
+        "INSERT INTO moments VALUES (3, '2026-03-29 12:00:00'), (4, '2026-03-29 12:00:01')",
+    )
+    with connect(url, ZoneInfo(zone)) as database:
+        found = run(database, "SELECT id FROM moments WHERE at >= :since AND at <= :until ORDER BY id", start, end)
+        assert list(found) == [(2,), (3,)]
+        kind = "DATETIME" if mysql else "TIMESTAMP"
+        [window] = run(database, f"SELECT CAST(:since AS {kind}) AS a, CAST(:until AS {kind}) AS b", start, end)
+        assert [str(bound) for bound in window] == [since, until]
+
+
+def test_the_session_has_the_zone_and_times_with_a_zone_are_aware(urls: dict[str, str]) -> None:
+    [(zone, time)] = fetch(
+        urls["postgresql"],
+        "SELECT current_setting('TimeZone') AS zone, TIMESTAMPTZ '2026-07-13 12:00:00Z' AS time",
+        "Pacific/Honolulu",
+    )
+    assert (zone, time.isoformat()) == ("Pacific/Honolulu", "2026-07-13T02:00:00-10:00")
+    assert fetch(urls["mariadb"], "SELECT @@time_zone", "Pacific/Honolulu") == [("Pacific/Honolulu",)]
+    assert fetch(urls["mariadb"], "SELECT @@time_zone", "UTC") == [("+00:00",)]
+
+
+def test_a_zone_that_mariadb_has_not_loaded_is_an_error_that_says_how_to(urls: dict[str, str]) -> None:
+    text = refusal(urls["mariadb"], zone="Asia/Tokyo")
+    assert "Unknown or incorrect time zone: 'Asia/Tokyo'" in text
+    assert "mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql" in text
+
+
+# Statements arrive as they stand
+
+
+@pytest.mark.parametrize(
+    ("server", "values", "rest"),
+    [
+        ("postgresql", {"' :since'": " :since", "':until::x'": ":until::x", "'it''s :x'": "it's :x"}, ""),
+        ("postgresql", {"$$ :since it's $$": " :since it's ", "$q$ $$ :x $q$": " $$ :x "}, ""),
+        ("postgresql", {r"'\:x'": r"\:x", r"E'\' :x'": "' :x", r"E'\\'": "\\"}, ""),
+        ("postgresql", {"1 -- :x it's\n": 1, "/* :since ' */ 2": 2}, "-- :until"),
+        ("postgresql", {"' 7 '::text::varchar(9)": " 7 ", "(1)::text": "1", "'1' :: integer": 1}, ""),
+        (
+            "postgresql",
+            {"a[1:2]": [5, 6], "a[:n]": [5], "(a)[n:n]": [5]},
+            "FROM (SELECT ARRAY[5, 6, 7] AS a, 1 AS n) t",
+        ),
+        ("postgresql", {":since::timestamp < :until": True, "ARRAY[:since, :until] @> ARRAY[:until]": True}, ""),
+        ("postgresql", {"'100%'": "100%", "'%s %(since)s %%'": "%s %(since)s %%", "5 % 3": 2}, ""),
+        ("postgresql", {"'%s %(since)s %%'": "%s %(since)s %%"}, "WHERE :since < :until AND 'ab' LIKE '%b'"),
+        ("mariadb", {"' :since'": " :since", "':until::x'": ":until::x", "'it''s :x'": "it's :x", '" :x"': " :x"}, ""),
+        ("mariadb", {"`a :since`": 1, "`b:x`": 2}, "FROM (SELECT 1 AS `a :since`, 2 AS `b:x`) t"),
+        ("mariadb", {"1 -- :x it's\n": 1, "/* :since ' */ 2": 2, "3 /*! + 1 */": 4}, "-- :until"),
+        ("mariadb", {r"'\\:x'": r"\:x", "CAST(:since AS DATETIME) < :until": 1}, ""),
+        ("mariadb", {"'100%'": "100%", "'%s %(since)s %%'": "%s %(since)s %%", "5 % 3": 2}, ""),
+        ("mariadb", {"'%s %(since)s %%'": "%s %(since)s %%"}, "WHERE :since < :until AND 'ab' LIKE '%b'"),
+    ],
+)
+def test_colons_and_percent_signs_arrive_as_they_stand(
+    urls: dict[str, str], server: str, values: dict[str, object], rest: str
+) -> None:
+    cells = ", ".join(f"{expression} AS cell_{number}" for number, expression in enumerate(values))
+    assert fetch(urls[server], f"SELECT {cells} {rest}") == [tuple(values.values())]
+
+
+# Results
+
+
+def test_columns_are_known_without_rows(url: str) -> None:
+    with connect(url, UTC) as database:
+        asked = Query("q", "SELECT id, email AS address FROM customers WHERE id < 0", Path("queries.sql"), 7, {}, {})
+        columns, rows = database.rows(asked, SINCE, UNTIL)
+        assert columns == ("id", "address")
+        assert list(rows) == []
+
+
+def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> None:
+    sql = "SELECT c.id, v.id FROM customers c JOIN page_views v ON v.user_id = c.id"
+    with connect(url, UTC) as database, pytest.raises(QueryFileError, match="2 result columns are named 'id'"):
+        run(database, sql)
+
+
+def test_rows_stream_from_the_server_into_little_memory(urls: dict[str, str]) -> None:
+    """200,000 rows of 1,000 characters would take over 200 MB, in the driver if not in Python."""
+    program = """
+import resource, sys
+from tests.databases.test_with_servers import UTC, connect, run
+with connect(sys.argv[1], UTC) as database:
+    list(run(database, "SELECT 1 AS one"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count = sum(1 for row in run(database, sys.argv[2]))
+    print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    queries = {
+        "postgresql": "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 200000) n",
+        "mariadb": "SELECT seq, repeat('x', 1000) AS text FROM seq_1_to_200000",
+    }
+    for server, sql in queries.items():
+        command = [sys.executable, "-c", program, urls[server], sql]
+        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        count, mebibytes = map(int, output.stdout.split())
+        assert count == 200_000
+        assert mebibytes < 16
+        assert output.stderr == ""
+
+
+ENDLESS = {
+    "postgresql": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+    "mariadb": "SELECT seq FROM seq_1_to_10000000000",
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_result_can_be_left_before_its_end(
+    urls: dict[str, str], server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(urls[server], UTC) as database:
+        assert list(itertools.islice(run(database, ENDLESS[server]), 3)) == [(1,), (2,), (3,)]
+    with connect(urls[server], UTC) as database:
+        run(database, ENDLESS[server])  # never read at all
+        database.close()
+        database.close()
+    assert caplog.records == []
+
+
+def test_a_second_query_ends_the_first(url: str) -> None:
+    with connect(url, UTC) as database:
+        views = run(database, "SELECT id FROM page_views ORDER BY id")
+        assert next(iter(views)) == (1,)
+        assert list(run(database, "SELECT COUNT(*) FROM customers")) == [(16,)]
+        with pytest.raises(DatabaseError):
+            list(views)
+
+
+def test_all_queries_see_one_snapshot(url: str) -> None:
+    execute(url, "DROP TABLE IF EXISTS counted", "CREATE TABLE counted (id INTEGER)")
+    with connect(url, UTC) as database:
+        assert list(run(database, "SELECT id FROM counted")) == []
+        execute(url, "INSERT INTO counted VALUES (1)")
+        assert list(run(database, "SELECT id FROM counted")) == []
+    assert fetch(url, "SELECT id FROM counted") == [(1,)]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("server", "sql", "reason"),
+    [
+        ("postgresql", "UPDATE customers SET email = 'x' RETURNING id", "UPDATE"),
+        ("postgresql", "WITH gone AS (DELETE FROM customers RETURNING id) SELECT id FROM gone", "data-modifying"),
+        ("postgresql", "SELECT steal()", "cannot execute UPDATE in a read-only transaction"),
+        ("postgresql", "SELECT nextval('numbers')", "cannot execute nextval() in a read-only transaction"),
+        ("mariadb", "UPDATE customers SET email = 'x'", "Cannot execute statement in a READ ONLY transaction"),
+        ("mariadb", "DELETE FROM customers RETURNING id", "Cannot execute statement in a READ ONLY transaction"),
+        ("mariadb", "SELECT steal()", "Cannot execute statement in a READ ONLY transaction"),
+        ("mariadb", "DROP TABLE page_views", "Cannot execute statement in a READ ONLY transaction"),
+    ],
+)
+def test_no_query_can_write(urls: dict[str, str], server: str, sql: str, reason: str) -> None:
+    body = "UPDATE customers SET email = 'stolen'"
+    if server == "postgresql":
+        execute(
+            urls[server],
+            f"CREATE OR REPLACE FUNCTION steal() RETURNS integer AS $$ {body}; SELECT 1 $$ LANGUAGE sql",
+            "CREATE SEQUENCE IF NOT EXISTS numbers",
+        )
+    else:
+        function = f"steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN {body}; RETURN 1; END"
+        execute(urls[server], f"CREATE OR REPLACE FUNCTION {function}")
+    assert reason in refusal(urls[server], sql)
+    assert fetch(urls[server], "SELECT COUNT(*) FROM customers WHERE email LIKE '%@example.com'") == [(16,)]
+    assert fetch(urls[server], "SELECT COUNT(*) FROM page_views") == [(40,)]
+
+
+@pytest.mark.parametrize(
+    ("server", "change", "reason"),
+    [
+        ("postgresql", ("%3F@", "@"), 'password authentication failed for user "app"'),
+        ("mariadb", ("%3F@", "@"), "Access denied for user 'app'@'localhost' (using password: YES)"),
+        ("postgresql", ("/app$", "/nowhere"), 'database "nowhere" does not exist'),
+        ("mariadb", ("/app$", "/nowhere"), "Unknown database 'nowhere'"),
+        ("postgresql", ("127.0.0.1", "no-such-host.invalid"), "no-such-host.invalid"),
+        ("mariadb", ("127.0.0.1", "no-such-host.invalid"), "Can't connect to MySQL server on 'no-such-host.invalid'"),
+        ("postgresql", (r"1:\d+/", "1:9/"), "Connection refused"),
+        ("mariadb", (r"1:\d+/", "1:9/"), "Can't connect to MySQL server on '127.0.0.1'"),
+        ("postgresql", ("$", "?no_such_option=1"), "no_such_option"),
+        ("mariadb", ("$", "?no_such_option=1"), "no_such_option"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_an_error_with_the_reason(
+    urls: dict[str, str], server: str, change: tuple[str, str], reason: str
+) -> None:
+    text = refusal(re.sub(*change, urls[server], count=1))
+    assert reason in text
+    assert text.endswith(". Check DATABASE_URL, and that the server can be reached from here.")
+    assert "\n" not in text
+
+
+def test_a_password_among_the_parameters_does_not_show(urls: dict[str, str]) -> None:
+    url = re.sub(r":[^:@]*@", "@", urls["postgresql"]) + "?password=w%2Frd%40x"
+    assert 'password authentication failed for user "app"' in refusal(url)
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p@ss:w/rd", "p@ss/w", "p@ss?", "p@ss#1"])
+def test_a_password_that_is_not_escaped_is_refused_without_showing_it(password: str) -> None:
+    for scheme in ("postgresql", "mysql", "trino"):
+        text = refusal(f"{scheme}://app:{password}@127.0.0.1:9/app")
+        assert "DATABASE_URL cannot be read" in text or "trino" in text
+        assert "ss@" not in text
+
+
+def test_a_password_that_the_database_echoes_does_not_show(url: str) -> None:
+    table = f"`{PASSWORD}`" if url.startswith("mysql") else f'"{PASSWORD}"'
+    assert "***" in refusal(url, "SELECT * FROM " + table)  # noqa: S608
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM nowhere", "SELECT * FROM nowhere WHERE :since < :until"])
+def test_a_refused_query_is_named_with_the_reason(url: str, sql: str) -> None:
+    text = refusal(url, sql)
+    assert text.startswith("Query 'some_query' (queries.sql, line 7) failed: ")
+    assert re.search(r"relation \"nowhere\" does not exist|Table 'app.nowhere' doesn't exist", text)
+    assert not re.search("SELECT|2026|\n", text)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_connection_lost_between_rows_is_a_database_error(
+    urls: dict[str, str], server: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mysql = server == "mariadb"
+    with connect(urls[server], UTC) as database:
+        [(process,)] = run(database, "SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()")
+        rows = iter(run(database, ENDLESS[server]))
+        assert next(rows) == (1,)
+        execute(urls[server], f"KILL {process}" if mysql else f"SELECT pg_terminate_backend({process})")
+        with pytest.raises(DatabaseError, match=r"'some_query'.* failed: .*(onnection|gone away)") as caught:
+            for _ in rows:
+                pass
+        assert PASSWORD not in str(caught.value)
+        with pytest.raises(DatabaseError):
+            run(database, "SELECT 1")
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("server", "sql"), [("postgresql", "SELECT CAST(pg_sleep(600) AS text)"), ("mariadb", "SELECT SLEEP(600)")]
+)
+def test_a_signal_is_handled_during_a_long_query(
+    urls: dict[str, str], server: str, sql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with connect(urls[server], UTC) as database:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises((KeyboardInterrupt, DatabaseError)):
+                list(run(database, sql))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert caplog.records == []
+
+
+# Drivers, with SQLAlchemy installed
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "package"),
+    [
+        ("postgresql://u:secret@h/d", "psycopg", "psycopg[binary]"),
+        ("postgres://u:secret@h/d", "psycopg", "psycopg[binary]"),
+        ("mysql://u:secret@h/d", "pymysql", "PyMySQL"),
+        ("mariadb://u:secret@h/d", "pymysql", "PyMySQL"),
+        ("mysql+mysqldb://u:secret@h/d", "MySQLdb", "mysqlclient"),
+        ("mssql+pymssql://u:secret@h/d", "pymssql", "pymssql"),
+        ("mssql://u:secret@h/d", "pyodbc", "pyodbc"),
+        ("trino://u:secret@h/d", "trino", "trino[sqlalchemy]"),
+        ("snowflake://u:secret@h/d", "snowflake", "snowflake-sqlalchemy"),
+        ("hive://u:secret@h/d", "pyhive", "pyhive[hive]"),
+    ],
+)
+def test_a_missing_driver_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    text = refusal(url)
+    assert text.endswith(f' is not installed: python -m pip install "{package}"')
+    assert "secret" not in text
+
+
+def test_an_unknown_dialect_is_named() -> None:
+    text = refusal("postgersql://u:secret@h/d")
+    assert text.startswith("SQLAlchemy knows no postgersql://: correct DATABASE_URL")
+    assert "secret" not in text

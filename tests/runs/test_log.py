@@ -1,0 +1,33 @@
+"""What the log says of a run that failed."""
+
+from __future__ import annotations
+
+from tests.fake_iterable import FakeIterable
+from tests.project import Finished, Project
+from tests.runs.limits import run_as, small_files
+
+
+def check_reason_is_logged(done: Finished, code: int, reason: str) -> None:
+    """The run ended with this code, and gave one reason on the terminal and in the log."""
+    assert done.code == code
+    message = done.err.removeprefix("main.py: ").rstrip("\n")
+    assert reason in message
+    [line] = [line for line in done.log.splitlines() if " ERROR " in line]
+    assert line.endswith(message)
+
+
+def test_a_mistake_in_the_queries_file_is_logged(project: Project) -> None:
+    project.queries("-- name: q\n-- email: e\n-- user fields: none\nSELECT 'a@example.com' AS e")
+    check_reason_is_logged(project.run(QUERY="q"), 2, "'none'")
+
+
+def test_a_database_that_fails_is_logged(project: Project) -> None:
+    done = project.run(DATABASE_URL="sqlite:///none.db")
+    check_reason_is_logged(done, 3, "none.db cannot be opened")
+
+
+def test_output_that_cannot_be_written_is_logged(project: Project, server: FakeIterable) -> None:
+    project.add_customers(1000)
+    done = run_as(project, small_files(30_000))
+    check_reason_is_logged(done, 4, str(project.output))
+    assert server.requests == []
