@@ -1,15 +1,18 @@
-"""Databases: named queries from a .sql file, read-only connections, and rows that stream.
+"""Databases: named queries from a .sql file, connections, rows that stream.
 
     queries = load_queries(Path("queries.sql"), keys=["email", "event"])
     with connect("sqlite:///app.db", ZoneInfo("UTC")) as database:
         columns, rows = database.rows(queries["active_users"], since, until)
 
-SQLite needs the standard library alone. Every other database goes through SQLAlchemy Core, imported only then.
+Connections are read-only. SQLite needs the standard library alone; every other
+database goes through SQLAlchemy Core, imported only then.
+
+In this file, from top to bottom: the queries file; the form of a URL;
+connections, to SQLite and through SQLAlchemy; times; the spool; the ledger.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import itertools
@@ -25,249 +28,449 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, urlsplit
 from zoneinfo import ZoneInfo
+
+Columns = tuple[str, ...]  # their names
+Cells = tuple[Any, ...]  # one row
+_Bounds = Mapping[str, datetime]  # of the window, by the name of the parameter
 
 
 class QueryFileError(Exception):
-    """The queries file is wrong. The text says where (file, line, query) and what to type."""
+    """The queries file is wrong. The text says where, and what to type."""
 
 
 class DatabaseError(Exception):
-    """The database cannot be reached or refuses a query. The text is for a person and holds no password."""
+    """The database cannot be reached or refuses a query.
+
+    The text is for a person, and holds no password.
+    """
 
 
-# The queries file
+# --- The queries file ---
+
+_MOST_BYTES = 1_000_000  # of a queries file; nobody writes more
+
+_NAME_LINE = re.compile(r"\s*--\s*name\s*:")
+_COMMENT_LINE = re.compile(r"\s*(--|$)")
+_KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
+
+# What in a statement is a comment, a parameter, or its end. Quoted text makes
+# tokens of its own, so that nothing in it is mistaken for one of these; 'it''s'
+# makes two, which comes to the same.
+_TOKENS = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\*.*?\*/ )
+    # PostgreSQL's E'it\'s'
+    | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*'
+    | '[^']*' | "[^"]*" | `[^`]*`
+    # PostgreSQL's $$it's$$ and $tag$it's$tag$
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    | (?P<unclosed> ['"`] | /\* )
+    # not a::since, a:since, "a":since
+    | (?<![\w:)\]"'`\\]):(?P<parameter>since|until)\b
+    # nor a[:n]
+    | (?<![\w:)\]"'`\\\[]):(?P<unknown>[^\W\d]\w*)
+    | (?P<end>;)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
 class Query:
-    """One query of the file, with the comment above it taken apart."""
+    """One query of the file, with the comment above it taken apart.
+
+    `keys` are as written: {"email": "email", "user fields": "plan, city"}.
+    """
 
     name: str
     sql: str
     path: Path
     line: int  # of `-- name:`
-    keys: Mapping[str, str]  # as written: {"email": "email", "user fields": "first_name, last_name"}
+    keys: Mapping[str, str]
     key_lines: Mapping[str, int]
 
     def error(self, message: str, key: str = "") -> QueryFileError:
-        """An error about this query, to raise; with `key`, about the line of that key."""
-        return _error_in(self.path, self.name, self.key_lines.get(key, self.line), message)
+        """An error about this query, to raise.
 
+        Arguments:
+            message: what is wrong, and what to type.
+            key: whose line it is about; by default that of the query's name.
 
-# What in a statement is a comment, a parameter, or its end. Quoted text makes tokens of its own, so that nothing in it
-# is mistaken for one of these; 'it''s' makes two, which comes to the same.
-_TOKENS = re.compile(
-    r"""
-      (?P<comment> --[^\n]* | /\*.*?\*/ )
-    | (?<!\w)[eE]'(?:[^'\\]|\\.|'')*'                       # PostgreSQL: E'it\'s'
-    | '[^']*' | "[^"]*" | `[^`]*`
-    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$  # PostgreSQL: $$it's$$, $tag$it's$tag$
-    | (?P<unclosed> ['"`] | /\* )
-    | (?<![\w:)\]"'`\\]):(?P<parameter>since|until)\b       # not a::since, a:since, "a":since
-    | (?<![\w:)\]"'`\\\[]):(?P<unknown>[^\W\d]\w*)          # nor a[:n]
-    | (?P<end>;)
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_NAME_LINE = re.compile(r"\s*--\s*name\s*:")
-_COMMENT_LINE = re.compile(r"\s*(--|$)")
-_KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
-
-
-_MOST_BYTES = 1_000_000  # of a queries file
+        Returns:
+            The error, which names file, line and query.
+        """
+        line = self.key_lines.get(key, self.line)
+        return _make_error(self.path, line, message, self.name)
 
 
 def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
-    """Read the queries of a file, by name and in its order.
+    """Read the queries of a file.
 
-    A query begins with `-- name: x`. In the comment below, prose comes first and then one line for each key,
-    `-- key: value`; `keys` are those that the caller knows. The SQL may use the parameters :since and :until.
-    Raises QueryFileError.
+    A query begins with `-- name: x`. In the comment below, prose comes first and
+    then one line for each key, `-- key: value`. The SQL may use :since and :until.
+
+    Arguments:
+        path: the file, in UTF-8.
+        keys: those that the caller knows.
+
+    Returns:
+        The queries by name, in the order of the file.
+
+    Raises:
+        QueryFileError: the file cannot be read, or something in it is wrong.
     """
-    lines = _read(path).split("\n")
-    starts = [index for index, line in enumerate(lines) if _NAME_LINE.match(line)]
-    for number, line in enumerate(lines[: starts[0] if starts else None], 1):
-        if not _COMMENT_LINE.match(line):
-            raise _error_in(path, "", number, "this is text before the first query: begin it with '-- name: x'")
-        if problem := _near_miss(line.strip(), keys):
-            raise _error_in(path, "", number, problem)
+    lines = _read_text(path).split("\n")
+    starts = [at for at, line in enumerate(lines) if _NAME_LINE.match(line)]
+    bounds = [*starts, len(lines)]
+    _check_preamble(_Source(path, keys), lines[: bounds[0]])
     if not starts:
-        raise QueryFileError(f"{path} holds no query: begin each with a line '-- name: x'")
+        message = f"{path} holds no query: begin each with a line '-- name: x'"
+        raise QueryFileError(message)
     queries: dict[str, Query] = {}
-    for start, end in itertools.pairwise([*starts, len(lines)]):
-        query = _parse(path, lines[start:end], start + 1, keys)
+    for start, end in itertools.pairwise(bounds):
+        query = _parse_query(path, keys, lines[start:end], start + 1)
         if query.name in queries:
-            raise query.error(f"line {queries[query.name].line} has a query of that name: rename one of the two")
+            line = queries[query.name].line
+            message = f"line {line} has a query of that name: rename one of the two"
+            raise query.error(message)
         queries[query.name] = query
     return queries
 
 
-def _read(path: Path) -> str:
-    """The file's text, without a byte order mark and with \\n for line endings."""
+def _read_text(path: Path) -> str:
+    """The file's text, without a byte order mark; \\n ends its lines."""
     try:
-        if (size := path.stat().st_size) > _MOST_BYTES:
-            raise QueryFileError(f"The queries file {path} has {size:,} bytes: this is no file that a person wrote.")
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise QueryFileError(
+                f"The queries file {path} has {size:,} bytes: this is no file that a person wrote."
+            )
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise QueryFileError(f"The queries file {path} cannot be read: {error.strerror}.") from None
+        message = f"The queries file {path} cannot be read: {error.strerror}."
+        raise QueryFileError(message) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise _error_in(path, "", line, "this is not UTF-8: save the file as UTF-8") from None
+        message = "this is not UTF-8: save the file as UTF-8"
+        raise _make_error(path, line, message) from None
+    return text.replace("\r\n", "\n")
 
 
-def _error_in(path: Path, name: str, line: int, message: str) -> QueryFileError:
-    query = f", query '{name}'" if name else ""
-    return QueryFileError(f"{path}, line {line}{query}: {message}")
+def _make_error(path: Path, line: int, message: str, query: str = "") -> QueryFileError:
+    named = f", query '{query}'" if query else ""
+    return QueryFileError(f"{path}, line {line}{named}: {message}")
 
 
-def _parse(path: Path, lines: list[str], first: int, keys: Collection[str]) -> Query:
-    """Take one query apart: `lines` from its `-- name:`, which is line `first` of the file."""
-    name = lines[0].partition(":")[2].strip()
-    if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
-        raise _error_in(path, "", first, f"'{name}' is no name for a query: use letters, digits, _ and -")
-    error = partial(_error_in, path, name)
-    values: dict[str, str] = {}
-    key_lines: dict[str, int] = {}
-    comment = list(itertools.takewhile(_COMMENT_LINE.match, lines[1:]))
-    for number, line in enumerate(map(str.strip, comment), first + 1):
-        match = _KEY_LINE.match(line)
-        key, value = (match[1], match[2].strip()) if match else ("", "")
-        if key in values:
-            raise error(number, f"the key '{key}' is here a second time: keep one of the two")
-        if key in keys and not value:
-            raise error(number, f"the key '{key}' has no value: write one after the colon, or delete the line")
-        if key in keys:
-            values[key], key_lines[key] = value, number
-        elif problem := _near_miss(line, keys):
-            raise error(number, problem)
-        elif values and line.strip("- "):
-            raise error(number, f"'{line}' is none of the keys ({', '.join(keys)}), and prose belongs above them")
-    below = first + 1 + len(comment)
-    text = "\n".join(lines[1 + len(comment) :])
-    sql = _check_sql(text, keys, lambda at, problem: error(below + text.count("\n", 0, at), problem))
-    if not sql:
-        raise error(first, "there is no SQL below the comment")
-    return Query(name, sql, path, first, values, key_lines)
+@dataclass(frozen=True)
+class _Source:
+    """What the checks of a piece of the file need to know about the file."""
 
+    path: Path
+    keys: Collection[str]
+    query: str = ""
 
-def _near_miss(comment: str, keys: Collection[str]) -> str | None:
-    """The complaint about a comment that seems to mean a key: '-- User_Fields: a', '--email: a', '-- Name: a'."""
-    label, colon, _ = comment.partition(":")
-    plain = {_plain(key): f"-- {key}:" for key in ("name", *keys)}
-    near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.75)
-    if not colon or not near:
+    def error(self, line: int, message: str) -> QueryFileError:
+        return _make_error(self.path, line, message, self.query)
+
+    def check_label(self, line: int, comment: str) -> None:
+        """Raise QueryFileError for a comment that looks like a key but is read as prose.
+
+        Such are '-- User_Fields: a' and '--email: a', and a key where it has no effect.
+        """
+        label, colon, _ = comment.partition(":")
+        key = self._find_key(label)
+        if not colon or key is None:
+            return
+        meant = f"'-- {key}:'"
+        if comment.startswith(f"-- {key}:"):
+            problem = "has no effect here: it belongs between '-- name:' and the SQL"
+            raise self.error(line, f"{meant} {problem}")
+        advice = "write it exactly so, or reword the comment"
+        raise self.error(line, f"'{label}:' looks like {meant}: {advice}")
+
+    def _find_key(self, label: str) -> str | None:
+        """The key that a label is, but for case, spaces, _ and -."""
+        for key in ("name", *self.keys):
+            if _squeeze(key) == _squeeze(label):
+                return key
         return None
-    meant = plain[near[0]]
-    if comment.startswith(meant):
-        return f"'{meant}' has no effect here: it belongs between '-- name:' and the SQL"
-    return f"'{label}:' looks like '{meant}': write it exactly so, or reword the comment"
 
 
-def _plain(label: str) -> str:
+def _squeeze(label: str) -> str:
     return re.sub(r"[\s_-]", "", label).lower()
 
 
-def _check_sql(text: str, keys: Collection[str], error: Callable[[int, str], QueryFileError]) -> str:
-    """The SQL of a query without its semicolon, '' if there is none. Raises `error`, of an offset and a message."""
-    end = len(text)
+def _check_preamble(source: _Source, lines: list[str]) -> None:
+    """Raise QueryFileError unless the lines above the first query are comments."""
+    for number, line in enumerate(lines, 1):
+        if not _COMMENT_LINE.match(line):
+            message = "this is text before the first query: begin it with '-- name: x'"
+            raise source.error(number, message)
+        source.check_label(number, line.strip())
+
+
+def _parse_query(path: Path, keys: Collection[str], lines: list[str], first: int) -> Query:
+    """Take apart `lines`: a query from its `-- name:`, which is line `first`."""
+    name = lines[0].partition(":")[2].strip()
+    if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
+        problem = "is no name for a query: use letters, digits, _ and -"
+        raise _make_error(path, first, f"'{name}' {problem}")
+    source = _Source(path, keys, name)
+    comment = list(itertools.takewhile(_COMMENT_LINE.match, lines[1:]))
+    values, key_lines = _parse_comment(source, comment, first + 1)
+    below = 1 + len(comment)
+    sql = _parse_sql(source, "\n".join(lines[below:]), first + below)
+    if not sql:
+        raise source.error(first, "there is no SQL below the comment")
+    return Query(name, sql, path, first, values, key_lines)
+
+
+def _parse_comment(
+    source: _Source, lines: list[str], first: int
+) -> tuple[dict[str, str], dict[str, int]]:
+    """The values and the lines of the keys in the comment above a query."""
+    values: dict[str, str] = {}
+    key_lines: dict[str, int] = {}
+    for number, line in enumerate(map(str.strip, lines), first):
+        match = _KEY_LINE.match(line)
+        key = match[1] if match else ""
+        if match and key in source.keys:
+            if key in values:
+                problem = "is here a second time: keep one of the two"
+                raise source.error(number, f"the key '{key}' {problem}")
+            values[key] = _parse_value(source, number, key, match[2])
+            key_lines[key] = number
+            continue
+        source.check_label(number, line)
+        is_blank = not line.strip("- ")
+        if values and not is_blank:
+            problem = f"is none of the keys ({', '.join(source.keys)})"
+            message = f"'{line}' {problem}, and prose belongs above them"
+            raise source.error(number, message)
+    return values, key_lines
+
+
+def _parse_value(source: _Source, line: int, key: str, text: str) -> str:
+    value = text.strip()
+    if not value:
+        problem = "has no value: write one after the colon, or delete the line"
+        raise source.error(line, f"the key '{key}' {problem}")
+    return value
+
+
+def _parse_sql(source: _Source, text: str, first: int) -> str:
+    """The SQL of a query without its semicolon, '' if there is none.
+
+    `first` is the line of the file at which `text` begins.
+    """
+    line, offset, end = first, 0, len(text)
     for token in _TOKENS.finditer(text):
-        if token["comment"] and (problem := _near_miss(token[0], keys)):
-            raise error(token.start(), problem)
-        if token["unclosed"]:
-            raise error(token.start(), f"nothing closes this {token[0]} (write a quote inside quotes twice: '')")
-        if token["unknown"]:
-            raise error(token.start(), f"{token[0]} is neither :since nor :until (put a space after any other colon)")
-        if token["end"]:
-            end = min(end, token.start())
-    code = _TOKENS.sub(lambda token: " " * len(token[0]) if token["comment"] else token[0], text)
-    if second := re.search(r"[^\s;]", code[end:]):
-        raise error(end + second.start(), "a second statement begins here: give it a '-- name: x' of its own")
-    return text[:end].rstrip() if code[:end].strip() else ""
+        line += text.count("\n", offset, token.start())
+        offset = token.start()
+        if token["comment"]:
+            source.check_label(line, token[0])
+        elif token["unclosed"]:
+            advice = "write a quote inside quotes twice: ''"
+            raise source.error(line, f"nothing closes this {token[0]} ({advice})")
+        elif token["unknown"]:
+            problem = "is neither :since nor :until"
+            advice = "put a space after any other colon"
+            raise source.error(line, f"{token[0]} {problem} ({advice})")
+        elif token["end"]:
+            end = min(end, offset)
+    code = _TOKENS.sub(_blank_comment, text)
+    second = re.search(r"[^\s;]", code[end:])
+    if second:
+        line = first + text.count("\n", 0, end + second.start())
+        advice = "give it a '-- name: x' of its own"
+        raise source.error(line, f"a second statement begins here: {advice}")
+    has_code = bool(code[:end].strip())
+    return text[:end].rstrip() if has_code else ""
 
 
-# Connections and rows
+def _blank_comment(token: re.Match[str]) -> str:
+    """Spaces for a comment, so that offsets stay; other tokens as they stand."""
+    return " " * len(token[0]) if token["comment"] else token[0]
 
-_SQLITE = ("sqlite", "sqlite+pysqlite")
+
+# --- The form of a URL ---
+
+_SQLITE = ("sqlite", "sqlite+pysqlite")  # what the standard library opens
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]*", re.ASCII)
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+_URL_IS = "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database"
+
+
+def check_url(text: str) -> str:
+    """Judge the form of DATABASE_URL; only connect() can tell what is behind it.
+
+    A path of SQLite may hold anything but control characters. Elsewhere no blank,
+    and no @ / ? # may be left over from a password that is not percent-encoded:
+    what is behind one would be taken for the host, and show in errors.
+
+    Arguments:
+        text: the setting, as it was written.
+
+    Returns:
+        The same text.
+
+    Raises:
+        ValueError: it has another form. The text says what it must be.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme) or _CONTROL.search(rest):
+        raise ValueError(_URL_IS)
+    if scheme.lower() not in _SQLITE and not _is_unambiguous(rest):
+        raise ValueError(_URL_IS)
+    return text
+
+
+def _is_unambiguous(rest: str) -> bool:
+    """Whether it is clear, in what is behind ://, where the password ends."""
+    credentials, _, place = rest.rpartition("@")
+    if " " in rest or "#" in place or re.search("[@/?#]", credentials):
+        return False
+    try:
+        # Not the credentials: urlsplit() would refuse a [ in a password.
+        urlsplit(f"//{place}")
+    except ValueError:
+        return False
+    return True
+
+
+def describe_url(url: str) -> str:
+    """The URL for logs.
+
+    Arguments:
+        url: any text; it need not be a URL that can be used.
+
+    Returns:
+        The URL without its password and without the parameters after `?`, which
+        may hold one. Where it is not clear what is a password, less is shown.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() in _SQLITE:
+        return url
+    if not separator:
+        return "***"
+    place, _, parameters = rest.partition("?")
+    if "@" in parameters:  # of a parameter, or behind a ? of the password
+        return f"{scheme}://***"
+    credentials, at, address = place.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    if colon:
+        return f"{scheme}://{user}:***@{address}"
+    return f"{scheme}://{user}{at}{address}"
+
+
+# --- Connections ---
 
 
 class UnreadableTime(UserString):
-    """A cell with a time that Python cannot hold, as the database writes it: `infinity`, `0000-00-00`."""
+    """A cell with a time that Python cannot hold, as the database writes it.
+
+    Such are `infinity` and `0000-00-00`.
+    """
 
 
 def connect(url: str, zone: ZoneInfo) -> Database:
     """Open a database, read-only.
 
-    `url` is sqlite:///relative.db, sqlite:////absolute.db or any URL of SQLAlchemy. `zone` is that of the times in the
-    database that have none: windows are bound in it, and it becomes the session's zone. Raises DatabaseError.
+    Arguments:
+        url: sqlite:///relative.db, sqlite:////absolute.db or one of SQLAlchemy's.
+        zone: that of the times in the database that have none. Windows are bound
+            in it, and it becomes the session's zone.
+
+    Returns:
+        The connection, in one transaction; close it.
+
+    Raises:
+        DatabaseError: the URL is none, a library is missing, or the database
+            refuses.
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        raise DatabaseError("DATABASE_URL is no URL: write sqlite:///file.db or postgresql://user:password@host/name.")
+    try:
+        check_url(url)
+    except ValueError:
+        raise _make_url_error() from None
+    scheme, _, rest = url.partition("://")
     if scheme.lower() in _SQLITE:
         return _SQLite(rest, zone)
     return _SQLAlchemy(url, zone)
 
 
-def describe_url(url: str) -> str:
-    """The URL for logs: no password, and none of the parameters after `?`, which may hold one."""
-    scheme, separator, rest = url.partition("://")
-    if scheme.lower() in _SQLITE:
-        return url
-    place, _, parameters = rest.partition("?")
-    if not separator:
-        return "***"
-    if "@" in parameters:  # an unescaped ? in the password, or an @ in a parameter: who can tell
-        return f"{scheme}://***"
-    return f"{scheme}://" + re.sub("(?s)^([^:]*):.*@", r"\1:***@", place)
+def _make_url_error() -> DatabaseError:
+    return DatabaseError(
+        f"DATABASE_URL cannot be read: it must be {_URL_IS}, "
+        "with special characters in any part percent-encoded "
+        "(@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)."
+    )
 
 
 class Database(AbstractContextManager["Database"]):
-    """A read-only connection, in one transaction. Leave it with `with` or close()."""
+    """A read-only connection, in one transaction. Leave it by `with` or close()."""
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
     _zone: ZoneInfo
     _connection: Any = None  # none before it is open
 
-    def rows(self, query: Query, since: datetime, until: datetime) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-        """Run a query over a window of two aware times: its columns, known even without rows, and its rows.
+    def rows(
+        self, query: Query, since: datetime, until: datetime
+    ) -> tuple[Columns, Iterator[Cells]]:
+        """Run a query over a window.
 
-        Rows stream: they are read once, and before the next query. Reading them, too, may raise DatabaseError.
+        Arguments:
+            query: what to run.
+            since: the beginning of the window, aware.
+            until: its end, aware; it belongs to the window.
+
+        Returns:
+            The columns, known even without rows, and the rows. These stream: they
+            are read once, and before the next query.
+
+        Raises:
+            QueryFileError: there is no result, or it has two columns of one name.
+            DatabaseError: the database refuses. Reading rows, too, may raise it.
         """
-        bounds = {"since": since, "until": until}
-        local = {name: time.astimezone(self._zone).replace(tzinfo=None) for name, time in bounds.items()}
-        with self._errors(query):
-            columns, rows = self._execute(query.sql, local)
+        bounds = {"since": self._local(since), "until": self._local(until)}
+        with self._translate_errors(query):
+            columns, rows = self._execute(query.sql, bounds)
         if not columns:
-            raise query.error("this statement returns no rows: a query is a SELECT")
+            message = "this statement returns no rows: a query is a SELECT"
+            raise query.error(message)
         for name, count in Counter(columns).items():
             if count > 1:
-                raise query.error(f"{count} result columns are named '{name}': rename all but one with AS")
+                problem = f"{count} result columns are named '{name}'"
+                raise query.error(f"{problem}: rename all but one with AS")
         return columns, self._stream(query, rows)
 
-    def _stream(self, query: Query, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        with self._errors(query):
+    def _local(self, time: datetime) -> datetime:
+        return time.astimezone(self._zone).replace(tzinfo=None)
+
+    def _stream(self, query: Query, rows: Iterable[Cells]) -> Iterator[Cells]:
+        with self._translate_errors(query):
             yield from rows
 
     @contextmanager
-    def _errors(self, query: Query) -> Iterator[None]:
+    def _translate_errors(self, query: Query) -> Iterator[None]:
         try:
             yield
         except self._failures as error:
+            place = f"{query.path}, line {query.line}"
             raise DatabaseError(
-                f"Query '{query.name}' ({query.path}, line {query.line}) failed: {self._message(error)}. "
-                "Correct the query or, if it is not at fault, check DATABASE_URL and the server."
+                f"Query '{query.name}' ({place}) failed: {self._describe(error)}. "
+                "Correct the query or, if it is not at fault, "
+                "check DATABASE_URL and the server."
             ) from None
 
     @abstractmethod
-    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+    def _execute(self, sql: str, bounds: _Bounds) -> tuple[Columns, Iterable[Cells]]:
         """The columns, none if the statement has no result, and the rows."""
 
-    def _message(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         return str(error)
 
     @abstractmethod
@@ -278,96 +481,108 @@ class Database(AbstractContextManager["Database"]):
         self.close()
 
 
+# --- Connections: SQLite ---
+
+
 class _SQLite(Database):
     _failures = (sqlite3.Error, sqlite3.Warning)
 
     def __init__(self, location: str, zone: ZoneInfo) -> None:
+        """`location` is what is behind the :// of the URL."""
         self._zone = zone
         if not location.startswith("/") or location in ("/", "/:memory:"):
             raise DatabaseError(
-                "DATABASE_URL names no SQLite file: write sqlite:///relative.db or sqlite:////path/to.db."
+                "DATABASE_URL names no SQLite file: "
+                "write sqlite:///relative.db or sqlite:////path/to.db."
             )
         path = Path(location[1:])
         try:
             path = path.absolute()  # there may be no working directory any more
-            path.stat()
-            self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None)
-            self._connection.execute("BEGIN")
-            self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+            self._open(path)
         except (OSError, sqlite3.Error) as error:
             self.close()
-            reason = error.strerror if isinstance(error, OSError) else "it is a directory" if path.is_dir() else error
+            reason = _explain(path, error)
             raise DatabaseError(
-                f"The SQLite file {path} cannot be opened: {reason}. Check DATABASE_URL: sqlite:///file.db is relative "
-                "to the working directory, sqlite:////path/to.db is absolute, and no character is special."
+                f"The SQLite file {path} cannot be opened: {reason}. "
+                "Check DATABASE_URL: sqlite:///file.db is relative to the working "
+                "directory, sqlite:////path/to.db is absolute, "
+                "and no character is special."
             ) from None
-        # A broken byte must not end the query: it becomes a lone surrogate, for which its row alone has to answer.
-        self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        # Signal handlers run between Python's instructions; while a query runs for long, there are only these.
+
+    def _open(self, path: Path) -> None:
+        path.stat()  # its errors say more than SQLite's
+        self._connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None
+        )
+        self._connection.execute("BEGIN")
+        self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        # A broken byte must not end the query: it becomes a lone surrogate, for
+        # which its row alone has to answer.
+        self._connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+        # Signal handlers run between Python's instructions; while a query runs for
+        # long, there are only these.
         self._connection.set_progress_handler(lambda: 0, 100_000)
 
-    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
-        cursor = self._connection.execute(sql, {name: time.isoformat(" ", "seconds") for name, time in bounds.items()})
-        # not the cursor itself: leaving rows early would close it, after its connection
-        return tuple(column[0] for column in cursor.description or ()), map(tuple, cursor)
+    def _execute(self, sql: str, bounds: _Bounds) -> tuple[Columns, Iterable[Cells]]:
+        texts = {}
+        for name, time in bounds.items():
+            texts[name] = time.isoformat(" ", "seconds")
+        cursor = self._connection.execute(sql, texts)
+        columns = tuple(column[0] for column in cursor.description or ())
+        # Not the cursor: leaving rows early would close it, after its connection.
+        return columns, map(tuple, cursor)
 
     def close(self) -> None:
         if self._connection:
             self._connection.close()
 
 
-_POSTGRESQL, _MYSQL = "postgresql+psycopg", "mysql+pymysql"
-_DRIVERS = {"postgres": _POSTGRESQL, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
+def _explain(path: Path, error: OSError | sqlite3.Error) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if path.is_dir():
+        return "it is a directory"
+    return str(error)
+
+
+# --- Connections: SQLAlchemy ---
+
+_POSTGRESQL = "postgresql+psycopg"
+_MYSQL = "mysql+pymysql"
+_DRIVERS = {
+    "postgres": _POSTGRESQL,
+    "postgresql": _POSTGRESQL,
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
 _PACKAGES = {  # what pip calls the package of a driver or dialect
-    "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "pymysql": "PyMySQL", "mysqldb": "mysqlclient",
-    "hive": "pyhive[hive]", "snowflake": "snowflake-sqlalchemy", "trino": "trino[sqlalchemy]",
-}  # fmt: skip
-
-
-def _engine(url: str) -> Any:
-    """SQLAlchemy's engine for a URL; it connects to nothing yet. Raises DatabaseError."""
-    scheme, _, rest = url.partition("://")
-    scheme = _DRIVERS.get(scheme.lower(), scheme)
-    dialect, _, driver = scheme.partition("+")
-    package = _PACKAGES.get(driver or dialect, driver)
-    try:
-        sqlalchemy = importlib.import_module("sqlalchemy")
-    except ImportError:
-        raise _not_installed(scheme, "sqlalchemy", package) from None
-    try:
-        parsed = sqlalchemy.make_url(f"{scheme}://{rest}")
-        if "@" in f"{parsed.host}{parsed.database}" or "@" in rest.partition("?")[2]:
-            raise ValueError  # part of a password was taken for something else, and would show in errors
-        return sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, hide_parameters=True)
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        if missing := package or getattr(error, "name", None):
-            raise _not_installed(scheme, missing) from None
-        raise DatabaseError(
-            f"SQLAlchemy knows no {scheme}://: correct DATABASE_URL, or install the package that brings this dialect."
-        ) from None
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise DatabaseError(
-            "DATABASE_URL cannot be read: write scheme://user:password@host:port/name, with special characters in any "
-            "part percent-encoded (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)."
-        ) from None
-
-
-def _not_installed(scheme: str, *packages: str) -> DatabaseError:
-    names = " ".join(f'"{package}"' for package in packages if package)
-    return DatabaseError(f"{scheme}:// needs a library that is not installed: python -m pip install {names}")
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "pymysql": "PyMySQL",
+    "mysqldb": "mysqlclient",
+    "hive": "pyhive[hive]",
+    "snowflake": "snowflake-sqlalchemy",
+    "trino": "trino[sqlalchemy]",
+}
+_ROWS_A_ROUND_TRIP = 500
+_SECRET_PARAMETER = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+_ADDRESS = re.compile(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+")
 
 
 class _SQLAlchemy(Database):
-    _failures = (Exception,)  # drivers raise more than their own: OSError, struct.error, ...
-    _FETCH = 500  # rows a round trip
+    _failures = (Exception,)  # drivers raise OSError, struct.error and others, too
     _result: Any = None  # of the latest query
 
     def __init__(self, url: str, zone: ZoneInfo) -> None:
         self._zone = zone
-        self._secrets = _secrets(url)
+        scheme, _, rest = url.partition("://")
+        scheme = _DRIVERS.get(scheme.lower(), scheme)
+        sqlalchemy = _import_sqlalchemy(scheme)
+        self._text = sqlalchemy.text
+        parsed = _parse_url(sqlalchemy, f"{scheme}://{rest}")
+        self._secrets = _find_secrets(parsed)
         try:
-            engine = _engine(url)
-            self._text = importlib.import_module("sqlalchemy").text
+            engine = _create_engine(sqlalchemy, parsed, scheme)
             self._dialect = engine.dialect
             self._connection = engine.connect()
             self._begin()
@@ -375,42 +590,58 @@ class _SQLAlchemy(Database):
             raise
         except Exception as error:
             self.close()
-            text = self._message(error)
-            advice = "Check DATABASE_URL, and that the server can be reached from here."
-            if "time zone" in text:
-                advice = "Load the server's zones (mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql), or use UTC."
-            raise DatabaseError(f"Cannot use {describe_url(url)}: {text}. {advice}") from None
+            reason = self._describe(error)
+            message = f"Cannot use {describe_url(url)}: {reason}. {_advise(reason)}"
+            raise DatabaseError(message) from None
 
     def _begin(self) -> None:
-        """Make the transaction read-only, one snapshot for all queries, in our zone."""
+        """Make the transaction read-only, one snapshot for all, in our zone."""
         if self._dialect.name == "postgresql":
-            self._connection.execute(self._text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            # All rows will be read: PostgreSQL must not plan for the first tenth of them, as it does for a cursor.
-            settings = "SELECT set_config('TimeZone', :zone, true), set_config('cursor_tuple_fraction', '1', true)"
-            self._connection.execute(self._text(settings), {"zone": self._zone.key})
-            if self._dialect.driver == "psycopg":
-                _keep_unreadable_times(self._connection.connection.driver_connection)
+            self._begin_postgresql()
         elif self._dialect.name in ("mysql", "mariadb"):
-            zone = "+00:00" if self._zone.key in ("UTC", "Etc/UTC") else self._zone.key  # offsets need no zone tables
-            self._connection.execute(self._text("SET time_zone = :zone"), {"zone": zone})
-            # Of the session: a CREATE or DROP commits the transaction that it is in and would run after it.
-            self._connection.execute(self._text("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            self._begin_mysql()
 
-    def _execute(self, sql: str, bounds: dict[str, datetime]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
-        # text() would take ` :x` in a literal or a comment for a parameter: escape all other colons.
-        parameters = {token.start() for token in _TOKENS.finditer(sql) if token["parameter"]}
-        escaped = re.sub(":", lambda colon: ":" if colon.start() in parameters else r"\:", sql)
+    def _begin_postgresql(self) -> None:
+        self._run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        set_zone = "SELECT set_config('TimeZone', :zone, true)"
+        self._run(set_zone, zone=self._zone.key)
+        # All rows will be read: PostgreSQL must not plan for the first tenth of them,
+        # as it does for a cursor.
+        self._run("SELECT set_config('cursor_tuple_fraction', '1', true)")
+        if self._dialect.driver == "psycopg":
+            connection = self._connection.connection.driver_connection
+            _keep_unreadable_times(connection)
+
+    def _begin_mysql(self) -> None:
+        zone = self._zone.key
+        if zone in ("UTC", "Etc/UTC"):
+            zone = "+00:00"  # needs no zone tables
+        self._run("SET time_zone = :zone", zone=zone)
+        # Of the session: a CREATE or DROP commits the transaction that it is in and
+        # would run after it.
+        self._run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def _run(self, sql: str, **parameters: str) -> None:
+        self._connection.execute(self._text(sql), parameters)
+
+    def _execute(self, sql: str, bounds: _Bounds) -> tuple[Columns, Iterable[Cells]]:
         if self._result:
             self._result.close()
-        options = {"yield_per": self._FETCH}  # a cursor on the server, where the driver has them
-        self._result = result = self._connection.execute(self._text(escaped), bounds, execution_options=options)
-        if not result.returns_rows:
+        self._result = self._connection.execute(
+            self._text(_escape_colons(sql)),
+            dict(bounds),
+            # a cursor on the server, where the driver has them
+            execution_options={"yield_per": _ROWS_A_ROUND_TRIP},
+        )
+        if not self._result.returns_rows:
             return (), ()
-        rows = _pymysql_rows(result) if self._dialect.driver == "pymysql" else map(tuple, result)
-        return tuple(result.keys()), rows
+        columns = tuple(self._result.keys())
+        if self._dialect.driver == "pymysql":
+            return columns, read_pymysql(self._result)
+        return columns, map(tuple, self._result)
 
     def close(self) -> None:
-        with suppress(Exception):  # a lost connection cannot be closed, and need not be
+        with suppress(Exception):  # a lost connection cannot be closed
             if self._result and self._dialect.driver == "pymysql":
                 _abandon(self._result.cursor)
                 self._connection.invalidate()
@@ -418,156 +649,392 @@ class _SQLAlchemy(Database):
                 self._result.close()
             self._connection.close()
 
-    def _message(self, error: Exception) -> str:
-        """What the database or its driver said: one line, without SQL, values and password."""
-        cause = getattr(error, "orig", None) or error
-        numbered = len(cause.args) == 2 and isinstance(cause.args[0], int)  # PyMySQL: (1045, "Access denied ...")
-        text = str(cause.args[1] if numbered else cause).strip() or type(cause).__name__
-        text = re.sub(r":\n\W*", ": ", text).split("\n")[0].rstrip(".")
+    def _describe(self, error: Exception) -> str:
+        """What was said: one line, without SQL, values and password."""
+        text = _shorten(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return re.sub(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+", "***", text)  # a value may be somebody's address
+        return _ADDRESS.sub("***", text)  # a value may be somebody's address
 
 
-def _secrets(url: str) -> list[str]:
-    """What of a URL must not show: the password and parameters like it, as written and decoded, the longest first."""
-    values = re.findall(r"[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)", url, re.IGNORECASE)
-    values.append(url.partition("://")[2].rpartition("@")[0].partition(":")[2])
-    return sorted({form for value in values for form in (value, unquote(value))} - {""}, key=len, reverse=True)
+def _import_sqlalchemy(scheme: str) -> Any:
+    try:
+        return importlib.import_module("sqlalchemy")
+    except ImportError:
+        package = _find_package(scheme)
+        raise _make_install_error(scheme, "sqlalchemy", package) from None
+
+
+def _make_install_error(scheme: str, *packages: str) -> DatabaseError:
+    names = " ".join(f'"{package}"' for package in packages if package)
+    return DatabaseError(
+        f"{scheme}:// needs a library that is not installed: python -m pip install {names}"
+    )
+
+
+def _find_package(scheme: str) -> str:
+    """What pip calls the package that a scheme needs, '' if that is not known."""
+    dialect, _, driver = scheme.partition("+")
+    return _PACKAGES.get(driver or dialect, driver)
+
+
+def _parse_url(sqlalchemy: Any, url: str) -> Any:
+    """SQLAlchemy's own object for a URL. Raises DatabaseError."""
+    try:
+        return sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port
+        raise _make_url_error() from None
+
+
+def _create_engine(sqlalchemy: Any, url: Any, scheme: str) -> Any:
+    """SQLAlchemy's engine; it connects to nothing yet. Raises DatabaseError."""
+    try:
+        return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True)
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        missing = _find_package(scheme) or getattr(error, "name", None)
+        if missing:
+            raise _make_install_error(scheme, missing) from None
+        raise DatabaseError(
+            f"SQLAlchemy knows no {scheme}://: correct DATABASE_URL, "
+            "or install the package that brings this dialect."
+        ) from None
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise _make_url_error() from None
+
+
+def _advise(reason: str) -> str:
+    if "time zone" in reason:
+        return (
+            "Load the server's zones "
+            "(mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql), or use UTC."
+        )
+    return "Check DATABASE_URL, and that the server can be reached from here."
+
+
+def _find_secrets(url: Any) -> list[str]:
+    """What of SQLAlchemy's URL must not show, in all forms, longest first."""
+    values = [url.password]
+    for name, value in url.query.items():
+        if _SECRET_PARAMETER.search(name):
+            # SQLAlchemy has a tuple where a parameter stands twice
+            values.extend([value] if isinstance(value, str) else value)
+    forms: set[str] = set()
+    for value in filter(None, values):
+        text = str(value)
+        forms.update([text, quote(text), quote(text, safe="")])
+        forms.add(quote_plus(text))
+    return sorted(forms, key=len, reverse=True)
+
+
+def _shorten(error: Exception) -> str:
+    """The first line of what an error says."""
+    cause = getattr(error, "orig", None) or error  # of SQLAlchemy's errors
+    said = str(cause)
+    is_numbered = len(cause.args) == 2 and isinstance(cause.args[0], int)
+    if is_numbered:  # PyMySQL: (1045, "Access denied ...")
+        said = str(cause.args[1])
+    text = said.strip() or type(cause).__name__
+    # A heading goes on in the next line: "connection failed:\n\t- no route".
+    joined = re.sub(r":\n\W*", ": ", text)
+    return joined.split("\n")[0].rstrip(".")
+
+
+def _escape_colons(sql: str) -> str:
+    """The SQL for text(), which takes ` :x` in a literal or comment for a parameter."""
+    parameters = set()
+    for token in _TOKENS.finditer(sql):
+        if token["parameter"]:
+            parameters.add(token.start())
+
+    def escape(colon: re.Match[str]) -> str:
+        return ":" if colon.start() in parameters else r"\:"
+
+    return re.sub(":", escape, sql)
 
 
 def _keep_unreadable_times(connection: Any) -> None:
-    """Keep psycopg from ending a query at a time before year 1 or after 9999, at infinity, or at 24:00."""
-    adapt, error = importlib.import_module("psycopg.adapt"), importlib.import_module("psycopg").DataError
+    """Keep psycopg from ending a query at a time that Python cannot hold.
 
-    def tolerant(loader: Any) -> Any:
-        class Tolerant(adapt.Loader):  # type: ignore[name-defined, misc]
-            def __init__(self, oid: int, context: Any = None) -> None:
-                super().__init__(oid, context)
-                self._load = loader(oid, context).load
-
-            def load(self, data: Any) -> Any:
-                try:
-                    return self._load(data)
-                except error:
-                    return UnreadableTime(bytes(data).decode())
-
-        return Tolerant
-
+    Such are years before 1 and after 9999, infinity, and 24:00.
+    """
+    adapt = importlib.import_module("psycopg.adapt")
     for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
         oid = connection.adapters.types[name].oid
-        connection.adapters.register_loader(oid, tolerant(connection.adapters.get_loader(oid, adapt.Loader.format)))
+        loader = connection.adapters.get_loader(oid, adapt.Loader.format)
+        tolerant = _make_tolerant(loader, adapt.Loader)
+        connection.adapters.register_loader(oid, tolerant)
 
 
-def _pymysql_rows(result: Any) -> Iterator[tuple[Any, ...]]:
-    """Rows with what PyMySQL leaves undone: BOOLEAN is TINYINT(1), sometimes BIT(1); JSON and zero dates are text."""
-    flags = {(1, 1): lambda value: bool(value) if value in (0, 1) else value, (16, 1): lambda value: value == b"\x01"}
-    # by the types of MySQL's protocol: TIMESTAMP, DATE, DATETIME; JSON
-    times = dict.fromkeys((7, 10, 12), lambda value: UnreadableTime(value) if isinstance(value, str) else value)
-    by_code: dict[int, Callable[[Any], Any]] = {**times, 245: json.loads}
-    cursor = result.cursor
-    converters = [by_code.get(code, flags.get((code, size))) for _, code, _, size, *_ in cursor.description]
+def _make_tolerant(loader: Any, base: Any) -> Any:
+    """A loader of psycopg's that gives UnreadableTime where another raises."""
+    unreadable = importlib.import_module("psycopg").DataError
+
+    class Tolerant(base):  # type: ignore[misc]
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._load = loader(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._load(data)
+            except unreadable:
+                return UnreadableTime(bytes(data).decode())
+
+    return Tolerant
+
+
+# Types by their numbers in MySQL's protocol, the last two with their lengths.
+_MYSQL_TIMES = (7, 10, 12)  # TIMESTAMP, DATE, DATETIME
+_MYSQL_JSON = 245
+_MYSQL_BOOLEAN = (1, 1)  # TINYINT(1)
+_MYSQL_BIT = (16, 1)
+
+
+def read_pymysql(result: Any) -> Iterator[Cells]:
+    """Read rows and do what PyMySQL leaves undone.
+
+    It delivers BOOLEAN, which is TINYINT(1), as an integer, BIT(1) as a byte, and
+    JSON and the dates that are none, such as 0000-00-00, as text.
+
+    Arguments:
+        result: SQLAlchemy's, over a cursor of PyMySQL.
+
+    Returns:
+        The rows, as they arrive.
+    """
+    converters: list[tuple[int, Callable[[Any], Any]]] = []
+    for place, (_, code, _, size, *_) in enumerate(result.cursor.description):
+        convert = _choose_converter(code, size)
+        if convert:
+            converters.append((place, convert))
     try:
         for row in result:
-            cells = zip(row, converters, strict=True)
-            yield tuple(convert(cell) if convert and cell is not None else cell for cell, convert in cells)
-    except GeneratorExit:
+            cells = list(row)
+            for place, convert in converters:
+                if cells[place] is not None:
+                    cells[place] = convert(cells[place])
+            yield tuple(cells)
+    except GeneratorExit:  # rows were left early, and the connection stays in use
         raise
-    except BaseException:
-        _abandon(cursor)
+    except BaseException:  # a signal's, too
+        _abandon(result.cursor)
         raise
+
+
+def _choose_converter(code: int, size: int | None) -> Callable[[Any], Any] | None:
+    """What makes cells of that type and length what they are; None: they are."""
+    if code in _MYSQL_TIMES:
+        return _mark_unreadable
+    if code == _MYSQL_JSON:
+        return json.loads
+    if (code, size) == _MYSQL_BOOLEAN:
+        return _read_boolean
+    if (code, size) == _MYSQL_BIT:
+        return _read_bit
+    return None
+
+
+def _mark_unreadable(value: Any) -> Any:
+    return UnreadableTime(value) if isinstance(value, str) else value
+
+
+def _read_boolean(value: Any) -> Any:
+    return bool(value) if value in (0, 1) else value
+
+
+def _read_bit(value: Any) -> bool:
+    return bool(value == b"\x01")
 
 
 def _abandon(cursor: Any) -> None:
-    """Keep PyMySQL from reading a result to its end when it is closed: it may be long, or its connection dead."""
+    """Keep PyMySQL from reading a result to its end when it is closed.
+
+    It may be long, or its connection dead.
+    """
     if cursor and cursor._result:
         cursor._result.unbuffered_active = False
 
 
-# Times
+# --- Times ---
 
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)? ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?", re.ASCII
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?"
+    r" ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?",
+    re.ASCII,
+)
+
+
+_PLAIN = ("-- ::", "--T::")  # every third character of 2026-01-13 08:45:12, from the fifth
 
 
 def parse_time(value: object, zone: tzinfo) -> datetime:
-    """The aware time that a cell means: a datetime, a date, Unix seconds, or text such as '2026-01-13 08:45:12Z'.
+    """Read the time that a cell means.
 
-    What has no zone is in `zone`. Raises ValueError, whose text says what to write.
+    Arguments:
+        value: a datetime, a date, Unix seconds, or text like 2026-01-13 08:45:12Z.
+        zone: that of what has none.
+
+    Returns:
+        An aware time.
+
+    Raises:
+        ValueError: it is no time. The text says what to write.
     """
     try:
-        if isinstance(value, str) and len(value) == 19 and value[4::3] in ("-- ::", "--T::"):
-            time = datetime.fromisoformat(value)  # the most common form, and the fastest way: combine() beats replace()
-            return datetime.combine(time, time.time(), zone)
-        if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=zone)
-        if isinstance(value, date):
-            return datetime(value.year, value.month, value.day, tzinfo=zone)
-        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-            return _EPOCH + timedelta(seconds=float(value))
-        if isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
-            day, minute, second, fraction, utc, hours, minutes = match.groups(default="00")
-            offset = "+00:00" if utc == "Z" else f"{hours}:{minutes}" if match[6] else ""
-            # Python 3.10 reads no Z, no short offset, and fractions of six digits only.
-            time = datetime.fromisoformat(f"{day} {minute}:{second}.{fraction[:6]:0<6}{offset}")
-            return time if time.tzinfo else time.replace(tzinfo=zone)
+        # The form in which SQLite keeps times, read here since every row has one: in
+        # 0.6 us, _read_time() takes 3. combine() is faster than replace().
+        if isinstance(value, str) and len(value) == 19 and value[4::3] in _PLAIN:
+            local = datetime.fromisoformat(value)
+            return datetime.combine(local, local.time(), zone)
+        time = _read_time(value)
     except (ValueError, OverflowError):
-        pass
-    raise ValueError(f"{value!a:.80} is no time: write YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM, or Unix seconds")
+        time = None
+    if time is None:
+        raise ValueError(
+            f"{value!a:.80} is no time: write YYYY-MM-DD HH:MM:SS, "
+            "perhaps with Z or +HH:MM, or Unix seconds"
+        )
+    return time if time.tzinfo else time.replace(tzinfo=zone)
+
+
+def _read_time(value: object) -> datetime | None:
+    """The time that a cell means, None or ValueError or OverflowError if none."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return _EPOCH + timedelta(seconds=float(value))
+    if isinstance(value, str):
+        return _read_time_text(value.strip())
+    return None
+
+
+def _read_time_text(text: str) -> datetime | None:
+    match = _TIME.fullmatch(text)
+    if not match:
+        return None
+    parts = match.groups(default="00")
+    day, minute, second, fraction, utc, hours, minutes = parts
+    if utc == "Z":
+        offset = "+00:00"
+    elif match[6]:
+        offset = f"{hours}:{minutes}"
+    else:
+        offset = ""
+    # Python 3.10 reads no Z, no short offset, and fractions of six digits only.
+    microsecond = f"{fraction[:6]:0<6}"
+    return datetime.fromisoformat(f"{day} {minute}:{second}.{microsecond}{offset}")
 
 
 def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The beginning and the end, in `zone`, of the `days` times 24 hours up to a time or the beginning of a date.
+    """The window that a run asks for.
 
-    Raises ValueError or OverflowError.
+    Arguments:
+        as_of: its end: a time as parse_time() reads it, or a date, which means its
+            beginning.
+        days: its length, in days of 24 hours.
+        zone: that of `as_of` where that has none.
+
+    Returns:
+        Its beginning and its end, in `zone`.
+
+    Raises:
+        ValueError: `as_of` is no time.
+        OverflowError: the beginning is before year 1.
     """
-    until = parse_time(as_of if ":" in as_of else f"{as_of} 00:00", zone)
-    since = until.astimezone(timezone.utc) - timedelta(hours=24) * days  # also where a zone's day has 23 or 25
+    has_time = ":" in as_of
+    until = parse_time(as_of if has_time else f"{as_of} 00:00", zone)
+    # Through UTC, since a day in `zone` may have 23 or 25 hours.
+    since = until.astimezone(timezone.utc) - timedelta(hours=24) * days
     return since.astimezone(zone), until.astimezone(zone)
 
 
-# Rows on disk: from the query, whose connection need not stay open, until they are sent
+# --- The spool ---
 
+# Rows on disk, so that the query's connection need not stay open while they are
+# sent. Pickled batches cost about 1 us a row and keep every type. Memory follows
+# the batches in use, so wide rows make smaller ones.
 BATCH_ROWS = 1000
-BATCH_CHARACTERS = 4_000_000  # memory follows the batches in use, so wide rows make smaller ones
+BATCH_CHARACTERS = 4_000_000
+
+# What pickle raises, in the various versions of Python.
+_UNKEPT = (AttributeError, TypeError, RecursionError, pickle.PicklingError)
 
 
 def spool(query: Query, rows: Iterable[Any], file: IO[bytes], write: Callable[[Any], int]) -> int:
-    """Put the rows of a query, typed, into a file, and each through `write`, which returns its characters.
+    """Put the rows of a query, typed, into a file, and each through `write`.
 
-    Returns how many rows there are. Raises DatabaseError where one has a value that cannot be kept.
+    Arguments:
+        query: whose rows these are, for the error.
+        rows: they are read once.
+        file: an empty one, for spooled(); left at its beginning.
+        write: what else happens to a row; it returns the row's characters.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        DatabaseError: a row has a value that cannot be kept.
     """
-    batch: list[Any] = []
     total = size = 0
+    batch: list[Any] = []
     try:
         for row in rows:
             batch.append(row)
             size += write(row)
             if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
                 pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-                total, size, batch = total + len(batch), 0, []
-        for last in (batch, []):  # the empty one marks the end
-            pickle.dump(last, file, pickle.HIGHEST_PROTOCOL)
-    except (AttributeError, TypeError, RecursionError, pickle.PicklingError) as error:
-        raise DatabaseError(f"Query '{query.name}' has a value that cannot be kept: {error}") from None
+                total += len(batch)
+                size, batch = 0, []
+        pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+        pickle.dump([], file, pickle.HIGHEST_PROTOCOL)  # an empty one marks the end
+    except _UNKEPT as error:
+        problem = f"has a value that cannot be kept: {error}"
+        raise DatabaseError(f"Query '{query.name}' {problem}") from None
     file.seek(0)
     return total + len(batch)
 
 
 def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
-    """The rows of a file of spool(), in batches."""
-    while batch := pickle.load(file):  # noqa: S301 - ours alone: it has no name
+    """Read what spool() wrote.
+
+    Arguments:
+        file: at its beginning.
+
+    Returns:
+        The rows, in batches of at most BATCH_ROWS.
+    """
+    while True:
+        batch = pickle.load(file)  # noqa: S301 - ours alone: it has no name
+        if not batch:
+            return
         yield batch
 
 
-# The ledger
+# --- The ledger ---
 
-Mark = tuple[int, bytes]  # the key of a call in the ledger, and the digest of its payload
+# A call's key in the ledger and the digest of its payload. Plain, since every row
+# makes two: a tuple takes a tenth of what a dataclass does.
+Mark = tuple[int, bytes]
+
 _LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
-_REFRESH_DAYS = 7  # an entry's day is rewritten when it is so old: once a week, not every night
-_FORGET_DAYS = 90  # without being seen; the entry's day may be _REFRESH_DAYS older than the last sight of it
+_FORGET_DAYS = 90  # without being seen
+# An entry's day is rewritten when it is so old: once a week, not every night. So it
+# may be older than the last sight of the entry, by as much.
+_REFRESH_DAYS = 7
+
+_TABLES = f"""
+    PRAGMA journal_mode = WAL;
+    BEGIN;
+    PRAGMA application_id = {_LEDGER_ID};
+    CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
+    CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
+    COMMIT
+"""
+_LOOK_UP = "SELECT key, digest, day FROM delivered WHERE key IN ({})"
+_MOST_PLACES = 500  # in a statement; any SQLite takes 999
 
 
 class LedgerError(Exception):
@@ -575,78 +1042,132 @@ class LedgerError(Exception):
 
 
 class Ledger:
-    """Which calls were delivered before, and with what payload: digests in a small SQLite file, no names, no payloads.
+    """Which calls were delivered before, and with what payload.
 
-    A call is marked, begins, and ends. Every change is committed at once, and survives the end of the process at any
-    moment. Methods raise sqlite3.Error where the file cannot be read or written: on a full disk, say.
+    It holds digests in a small SQLite file: no names, no payloads. A call is marked,
+    begins, and ends. Every change is committed at once, and survives the end of the
+    process at any moment. Methods raise sqlite3.Error where the file cannot be read
+    or written: on a full disk, say.
+
+    Attributes:
+        is_new_project: whether there are entries, but none under this secret.
     """
 
-    def __init__(self, path: Path, secret: str, writable: bool = True, today: int | None = None) -> None:
-        """Open or create it; where it is not `writable`, a copy that is gone in the end.
+    def __init__(
+        self, path: Path, secret: str, writable: bool = True, today: int | None = None
+    ) -> None:
+        """Open or create it.
 
-        `secret` is whose calls these are: without it, nobody can tell from the file whom they are about. `today` is in
-        days since 1970. Raises LedgerError where the file is damaged or not a ledger.
+        Arguments:
+            path: the file.
+            secret: whose calls these are. Without it, nobody can tell from the file
+                whom they are about.
+            writable: if not, all happens in a copy that is gone in the end.
+            today: in days since 1970; by default of the clock.
+
+        Raises:
+            LedgerError: the file is damaged, or not a ledger.
+            sqlite3.OperationalError: it cannot be read or written.
         """
-        self._today = int(datetime.now(timezone.utc).timestamp()) // 86400 if today is None else today
-        self._project = hashlib.blake2b(secret.encode(), digest_size=16).digest()
-        self._hash = hashlib.blake2b(key=hashlib.blake2b(secret.encode()).digest(), digest_size=16)
-        self._in_flight: Counter[int] = Counter()  # calls by key that began and did not end
-        advice = f"delete {path} (everything is sent once more then), or choose another output directory"
+        self._today = _count_days() if today is None else today
+        key = hashlib.blake2b(secret.encode()).digest()
+        self._hash = hashlib.blake2b(key=key, digest_size=16)
+        project = hashlib.blake2b(secret.encode(), digest_size=16)
+        self._project = project.digest()
+        # Calls by key that began and did not end.
+        self._in_flight: Counter[int] = Counter()
         try:
-            self._connection = connection = sqlite3.connect(path if writable else "")  # "": a temporary one
-            if not writable and path.exists():
-                with closing(sqlite3.connect(path)) as original:
-                    original.backup(connection)
-            if not connection.execute("PRAGMA schema_version").fetchone()[0]:  # new, or killed before it was more
-                connection.executescript(f"""
-                    PRAGMA journal_mode = WAL; BEGIN; PRAGMA application_id = {_LEDGER_ID};
-                    CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
-                    CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID; COMMIT""")
-            if connection.execute("PRAGMA application_id").fetchone()[0] != _LEDGER_ID:
-                raise LedgerError(f"{path} is not a ledger of this program: {advice}")
-            if (health := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(health.splitlines()[-1])
-            connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: no fsync for each commit
-            projects = {row[0] for row in connection.execute("SELECT project FROM projects")}
-            self.is_new_project = bool(projects) and self._project not in projects
+            self._connection = _open_ledger(path, writable)
+            _check_ledger(self._connection)
+            projects = self._connection.execute("SELECT project FROM projects").fetchall()
         except sqlite3.OperationalError:
             raise
         except sqlite3.Error as error:
-            raise LedgerError(f"The ledger {path} cannot be used ({error}): {advice}") from None
+            raise LedgerError(
+                f"The ledger {path} cannot be used ({error}): "
+                f"delete {path} (everything is sent once more then), "
+                "or choose another output directory"
+            ) from None
+        self.is_new_project = bool(projects) and (self._project,) not in projects
 
     def mark(self, name: str, payload: Any) -> Mark:
-        """The mark of a call; `name` tells what it is about from all else in the ledger."""
+        """Mark a call.
+
+        Two names of one key are harmless: they are sent every time.
+
+        Arguments:
+            name: tells what the call is about from all else in the ledger.
+            payload: what it sends: None, booleans, numbers, text, and lists and
+                dictionaries of these.
+
+        Returns:
+            What begin() and end() take.
+        """
         state = self._hash.copy()
         state.update(name.encode())
-        key = int.from_bytes(state.digest()[:8], "big", signed=True)  # two names of one key are only sent every time
-        state.update(marshal.dumps(payload, 2))  # exact, four times as fast as JSON, and the same since Python 2.5
+        key = int.from_bytes(state.digest()[:8], "big", signed=True)
+        # Exact, four times as fast as JSON, and the same since Python 2.5.
+        state.update(marshal.dumps(payload, 2))
         return key, state.digest()
 
     def begin(self, marks: Sequence[Mark]) -> list[bool]:
-        """Whether each of these calls was delivered before with the same payload; the others are in flight from now on.
+        """Begin calls; those not delivered before are in flight from now on.
 
-        One whose like is in flight, be it with the same payload, is not known to be delivered: who can tell how that
-        one ends. What is known of others is forgotten: a call may arrive and its answer be lost.
+        One whose like is in flight, be it with the same payload, is not known to be
+        delivered: who can tell how that one ends. What is known of what is in flight
+        is forgotten: a call may arrive and its answer be lost.
+
+        Arguments:
+            marks: of the calls, in the order in which they would be sent.
+
+        Returns:
+            For each of them, in this order, whether it was delivered before with the
+            same payload.
         """
-        keys = [key for key, _ in marks]
-        found: list[tuple[int, bytes, int]] = []
-        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):  # any SQLite takes 999
-            places = ",".join("?" * len(some))
-            found += self._connection.execute(f"SELECT * FROM delivered WHERE key IN ({places})", some)  # noqa: S608
-        known = {key: digest for key, digest, _ in found}
+        entries = self._look_up(marks)
+        known = {key: digest for key, digest, _ in entries}
         delivered = []
         for key, digest in marks:
-            delivered.append(known.get(key) == digest and key not in self._in_flight)
-            if not delivered[-1]:
+            is_known = known.get(key) == digest and key not in self._in_flight
+            if not is_known:
                 self._in_flight[key] += 1
-        outdated = [(key,) for key in known.keys() & self._in_flight.keys()]
-        self._write("DELETE FROM delivered WHERE key = ?", outdated)
-        old = [(self._today, key) for key, _, day in found if day <= self._today - _REFRESH_DAYS]
-        self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
+            delivered.append(is_known)
+        self._forget(known.keys() & self._in_flight.keys())
+        self._refresh(entries)
         return delivered
 
+    def _look_up(self, marks: Sequence[Mark]) -> list[tuple[int, bytes, int]]:
+        """The entries of these calls: key, digest and day."""
+        keys = [key for key, _ in marks]
+        entries: list[tuple[int, bytes, int]] = []
+        for start in range(0, len(keys), _MOST_PLACES):
+            some = keys[start : start + _MOST_PLACES]
+            places = ",".join("?" * len(some))
+            sql = _LOOK_UP.format(places)
+            entries += self._connection.execute(sql, some)
+        return entries
+
+    def _forget(self, keys: Iterable[int]) -> None:
+        rows = [(key,) for key in keys]
+        self._write("DELETE FROM delivered WHERE key = ?", rows)
+
+    def _refresh(self, entries: Iterable[tuple[int, bytes, int]]) -> None:
+        """Note that these were seen today, where that is not almost known."""
+        old = []
+        for key, _, day in entries:
+            if day <= self._today - _REFRESH_DAYS:
+                old.append((self._today, key))
+        self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
+
     def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
-        """Record which of these calls were accepted, unless a later one of the same name is in flight."""
+        """End calls that began, and record which of them were accepted.
+
+        One is not recorded where a later one of the same name is in flight.
+
+        Arguments:
+            calls: their marks, those of one name in the order in which they ended,
+                each with whether the call was accepted.
+        """
         accepted: dict[int, bytes] = {}
         for (key, digest), is_accepted in calls:
             self._in_flight[key] -= 1
@@ -656,16 +1177,56 @@ class Ledger:
                 accepted[key] = digest
             else:
                 accepted.pop(key, None)
-        rows = sorted((key, digest, self._today) for key, digest in accepted.items() if key not in self._in_flight)
-        if rows:
-            self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
-            self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
+        self._record(accepted)
+
+    def _record(self, accepted: Mapping[int, bytes]) -> None:
+        rows = []
+        for key, digest in accepted.items():
+            if key not in self._in_flight:
+                rows.append((key, digest, self._today))
+        if not rows:
+            return
+        self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
+        rows.sort()  # in the order of the table, whose pages are written once then
+        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:
         """Forget what was not seen for 90 days, and close."""
-        self._write("DELETE FROM delivered WHERE day < ?", [(self._today - _FORGET_DAYS - _REFRESH_DAYS,)])
+        last_day = self._today - _FORGET_DAYS - _REFRESH_DAYS
+        self._write("DELETE FROM delivered WHERE day < ?", [(last_day,)])
         self._connection.close()
 
-    def _write(self, sql: str, rows: list[Any]) -> None:
+    def _write(self, sql: str, rows: Sequence[Cells]) -> None:
         with self._connection:  # a transaction
             self._connection.executemany(sql, rows)
+
+
+def _count_days() -> int:
+    return int(datetime.now(timezone.utc).timestamp()) // 86400
+
+
+def _open_ledger(path: Path, writable: bool) -> sqlite3.Connection:
+    """The ledger or, to read it only, a copy in a temporary file of SQLite's."""
+    connection = sqlite3.connect(path if writable else "")
+    if not writable and path.exists():
+        with closing(sqlite3.connect(path)) as original:
+            original.backup(connection)
+    # A file without tables is new, or was killed before it was more.
+    if not _read_pragma(connection, "schema_version"):
+        connection.executescript(_TABLES)
+    # With WAL this means no fsync for each commit.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _check_ledger(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError, with the reason, if it is none or damaged."""
+    if _read_pragma(connection, "application_id") != _LEDGER_ID:
+        raise sqlite3.DatabaseError("it is not a ledger of this program")
+    health = _read_pragma(connection, "quick_check(1)")
+    if health != "ok":
+        raise sqlite3.DatabaseError(health.splitlines()[-1])
+
+
+def _read_pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -471,9 +471,11 @@ def judge_bulk(body: Json, payloads: Sequence[Json]) -> list[Outcome | None]:
     outcomes = [_outcome_of_item(item, named) for item in payloads]
     failed = sum(outcome.kind == Kind.FAILED for outcome in outcomes)
     counts_agree = counts == (len(payloads) - failed, failed)
-    if counts_agree and _all_are_found(named, payloads):
-        return list(outcomes)
-    return _only_certain(outcomes, payloads, named)
+    if not (counts_agree and _all_are_found(named, payloads)):
+        return _only_certain(outcomes, payloads, named)
+    if failed < len(payloads) and _partly_named(named, payloads):
+        return _only_certain(outcomes, payloads, named)
+    return list(outcomes)
 
 
 def _outcome_of_item(item: Json, named: Named) -> Outcome:
@@ -498,14 +500,18 @@ def _only_certain(
     outcomes: Sequence[Outcome], payloads: Sequence[Json], named: Named
 ) -> list[Outcome | None]:
     """The failures of which there is no doubt, though the counts say something else."""
-    items_by_user = Counter(user_of(item) for item in payloads)
+    partly_named = _partly_named(named, payloads)
     certain: list[Outcome | None] = []
     for outcome, item in zip(outcomes, payloads, strict=True):
-        user = user_of(item)
-        is_meant = user not in named.codes or named.mentions[user] >= items_by_user[user]
-        is_certain = outcome.kind == Kind.FAILED and is_meant
+        is_certain = outcome.kind == Kind.FAILED and user_of(item) not in partly_named
         certain.append(outcome if is_certain else None)
     return certain
+
+
+def _partly_named(named: Named, payloads: Sequence[Json]) -> set[str]:
+    """The users who have more items than mentions: any of these items may be meant."""
+    items = Counter(user_of(item) for item in payloads)
+    return {user for user in named.codes if named.mentions[user] < items[user]}
 
 
 def _read_names(body: Json) -> Named:
@@ -716,8 +722,8 @@ class Transport:
         status = response.status_code
         body: Any = None
         with contextlib.suppress(ValueError, RecursionError):
-            body = json.loads(response.content, parse_constant=_no_constant)
-        body = self._redactor.value(body)
+            parsed = json.loads(response.content, parse_constant=_no_constant)
+            body = self._redactor.value(parsed)
         is_valid = _is_iterables(body, is_bulk and 200 <= status < 300)
         demanded = demanded_wait(status, response.headers, body)
         if not is_valid:

@@ -17,6 +17,10 @@ from tests.project import AS_OF, Finished, Project, new_project
 from tests.fake_iterable import FakeIterable
 
 ONLY = "--only-changes"
+MARKS = [  # of two calls: to change these would send everything once more
+    (-1086782136704404051, bytes.fromhex("1f32a00cdc4f6424bc92de7bdc0fb79f")),
+    (7883437637401596839, bytes.fromhex("18070cbbb431cd6d9b96284508940f00")),
+]
 
 
 # The ledger
@@ -60,6 +64,24 @@ def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(tm
     keys = tuple(ledgers[0].mark(str(number), None)[0] for number in range(1000))
     assert -(2**63) <= min(keys) < -(2**62)
     assert 2**62 < max(keys) < 2**63
+
+
+def test_keys_and_digests_are_those_of_the_ledgers_that_users_have(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    payload = {"email": "a@example.com", "dataFields": {"n": 1, "x": 1.5, "ok": True, "no": None, "é": ["東"]}}
+    assert [ledger.mark(name, payload) for name in ("a", "é")] == MARKS
+    ledger.close()
+    with sqlite3.connect(tmp_path / "old.sqlite3") as old:
+        old.executescript(f"""
+            PRAGMA application_id = 400730910;
+            CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
+            CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
+            INSERT INTO delivered VALUES ({MARKS[0][0]}, x'{MARKS[0][1].hex()}', 19990);
+            INSERT INTO projects VALUES (x'e0a026604a43e43e0d0379c458b49a1a')""")  # noqa: S608
+    old.close()
+    ledger = Ledger(tmp_path / "old.sqlite3", "p", today=20_000)
+    assert not ledger.is_new_project
+    assert deliver(ledger, {"a": payload, "é": payload}) == [True, False]
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
@@ -135,6 +157,12 @@ def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
 ) -> None:
     spoil(tmp_path / "ledger.sqlite3")
     with pytest.raises(LedgerError, match=r"ledger\.sqlite3.*delete .*everything is sent once more"):
+        open_ledger(tmp_path)
+
+
+def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite3").mkdir()
+    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
         open_ledger(tmp_path)
 
 

@@ -243,6 +243,13 @@ def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> N
         run(database, sql)
 
 
+def test_a_statement_without_a_result_is_an_error_of_the_queries_file(urls: dict[str, str]) -> None:
+    """PostgreSQL itself refuses to make a cursor of one."""
+    expected = "this statement returns no rows: a query is a SELECT"
+    with connect(urls["mariadb"], UTC) as database, pytest.raises(QueryFileError, match=expected):
+        run(database, "DO 1")
+
+
 def test_rows_stream_from_the_server_into_little_memory(urls: dict[str, str]) -> None:
     """200,000 rows of 1,000 characters would take over 200 MB, in the driver if not in Python."""
     program = """
@@ -371,6 +378,26 @@ def test_a_password_that_is_not_escaped_is_refused_without_showing_it(password: 
         text = refusal(f"{scheme}://app:{password}@127.0.0.1:9/app")
         assert "DATABASE_URL cannot be read" in text or "trino" in text
         assert "ss@" not in text
+
+
+@pytest.mark.parametrize("parameters", ["password=w%2Frd%40x&x=1", "x=1&api_TOKEN=w/rd@x", "pwd=a&pwd=w/rd@x"])
+def test_a_secret_that_a_driver_echoes_does_not_show(monkeypatch: pytest.MonkeyPatch, parameters: str) -> None:
+    echoed = "no: w/rd@x, w%2Frd%40x, w/rd%40x"
+    parameters = parameters.replace("w/rd@x", "w%2Frd%40x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(echoed)
+
+    monkeypatch.setattr("psycopg.connect", refuse)
+    monkeypatch.setattr("psycopg.Connection.connect", refuse)
+    text = refusal(f"postgresql://app:b@127.0.0.1:9/app?{parameters}")
+    assert "no: ***, ***, ***. Check DATABASE_URL" in text
+
+
+def test_a_port_that_is_no_number_is_an_error_of_the_url() -> None:
+    text = refusal("postgresql://app:secret@127.0.0.1:port/app")
+    assert text.startswith("DATABASE_URL cannot be read: it must be a URL")
+    assert "secret" not in text
 
 
 def test_a_password_that_the_database_echoes_does_not_show(url: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -18,14 +19,21 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from db import (
+    BATCH_CHARACTERS,
+    BATCH_ROWS,
     Database,
     DatabaseError,
     Query,
     QueryFileError,
-    _pymysql_rows,
+    UnreadableTime,
+    check_url,
     connect,
     describe_url,
     parse_time,
+    read_pymysql,
+    spool,
+    spooled,
+    window,
 )
 
 UTC = ZoneInfo("UTC")
@@ -101,7 +109,7 @@ def test_three_slashes_make_a_path_relative(tmp_path: Path, scheme: str, monkeyp
         ("sqlite:///", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
         ("sqlite://missing.db", "names no SQLite file"),
-        ("missing.db", "DATABASE_URL is no URL: write sqlite:///file.db"),
+        ("missing.db", "DATABASE_URL cannot be read: it must be a URL, such as sqlite:///customers.db"),
     ],
 )
 def test_what_is_no_database_file_is_refused_and_never_created(
@@ -273,12 +281,109 @@ def test_sqlalchemy_is_imported_only_for_databases_that_need_it(url: str) -> Non
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
-    class Result(list[tuple[object, ...]]):
-        cursor = SimpleNamespace(description=[("a", 245, None, None), ("b", 253, None, 99)])
+class MySQLResult(list[tuple[object, ...]]):
+    """What read_pymysql() knows of a result: rows, and the cursor that they come from."""
 
-    rows = _pymysql_rows(Result([('{"a": [1]}', '{"a": [1]}'), (None, None)]))
-    assert list(rows) == [({"a": [1]}, '{"a": [1]}'), (None, None)]
+    def __init__(self, rows: list[tuple[object, ...]], *types: tuple[int, int | None]) -> None:
+        super().__init__(rows)
+        description = [("a", code, None, size) for code, size in types]
+        self.unread = SimpleNamespace(unbuffered_active=True)
+        self.cursor = SimpleNamespace(description=description, _result=self.unread)
+
+
+def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
+    result = MySQLResult([('{"a": [1]}', '{"a": [1]}'), (None, None)], (245, None), (253, 99))
+    assert list(read_pymysql(result)) == [({"a": [1]}, '{"a": [1]}'), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "cells"),
+    [
+        (1, 1, {1: True, 0: False, 7: 7}),  # TINYINT(1), which BOOLEAN is
+        (1, 4, {1: 1}),  # TINYINT
+        (16, 1, {b"\x01": True, b"\x00": False}),  # BIT(1)
+        (16, 8, {b"\x01": b"\x01"}),  # BIT(8)
+        (10, 10, {date(2026, 1, 13): date(2026, 1, 13), "0000-00-00": UnreadableTime("0000-00-00")}),
+        (7, 19, {"0000-00-00 00:00:00": UnreadableTime("0000-00-00 00:00:00")}),
+        (253, 10, {"0000-00-00": "0000-00-00"}),  # VARCHAR
+    ],
+)
+def test_cells_of_mysql_become_what_their_column_is(
+    code: int, size: int, cells: dict[object, object]
+) -> None:
+    rows = list(read_pymysql(MySQLResult([(cell,) for cell in [*cells, None]], (code, size))))
+    expected = [*cells.values(), None]
+    assert [(value, type(value)) for (value,) in rows] == [(value, type(value)) for value in expected]
+
+
+def test_a_cell_of_mysql_that_cannot_be_read_keeps_pymysql_from_reading_on() -> None:
+    result = MySQLResult([("{broken",)], (245, None))
+    with pytest.raises(ValueError, match="Expecting"):
+        list(read_pymysql(result))
+    assert not result.unread.unbuffered_active
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///a.db",
+        "SQLite:////data/what? no#1 100% a@b:c.db",
+        "sqlite+pysqlite:///Łódź 東京.db",
+        "sqlite://",  # a URL, though of no file: connect() says so
+        "sqlite+pysqlcipher://:pw@/app.db",
+        "postgresql://app:pw@db:5432/shop",
+        "postgres://db/shop",
+        "postgresql+psycopg2://app:p%40ss%2Fw%23@[::1]:5432/shop?sslmode=require&options=-c%20x",
+        "mysql://app:a[b:c]d%25@db",
+        "mysql:///shop?unix_socket=/run/mysql.sock",
+        "unheard_of://db",
+        "ibm_db_sa://db",
+    ],
+)
+def test_a_url_of_the_right_form_is_returned_as_it_is(url: str) -> None:
+    assert check_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "app.db",
+        "/var/app.db",
+        "sqlite:app.db",
+        "sqlite:/app.db",
+        "app:pw@db/shop",
+        "postgresql:/app:pw@db/shop",
+        "://app:pw@db/shop",
+        "1db://db/shop",
+        "my db://db/shop",
+        "sqlite:///a\0.db",
+        "sqlite:///a\n.db",
+        "sqlite:///a\x1b.db",
+        "sqlite:///a\x7f.db",
+        "mysql://app:p@ss@db/shop",
+        "mysql://app:p/w@db/shop",
+        "mysql://app:p?w@db/shop",
+        "mysql://app:p#w@db/shop",
+        "mysql://app:pw@db/shop#1",
+        "mysql://app:p w@db/shop",
+        "mysql://app:pw@db/my shop",
+        "mysql://app:pw@db/shop?x=a@b",
+        "mysql://app:p\nw@db/shop",
+        "mysql://app:p\x1bw@db/shop",
+        "mysql://app:pw@[::1/shop",
+        "trino://me:pw?@db/shop",
+    ],
+)
+def test_another_form_is_refused_with_what_it_must_be_and_connects_to_nothing(url: str) -> None:
+    form = "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database"
+    with pytest.raises(ValueError, match="a URL, such as") as caught:
+        check_url(url)
+    assert str(caught.value) == form
+    with pytest.raises(DatabaseError) as refused:
+        connect(url, UTC)
+    assert str(refused.value).startswith(f"DATABASE_URL cannot be read: it must be {form}, ")
+    assert "@ is %40" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -344,3 +449,73 @@ def test_a_working_directory_that_was_removed_is_an_error_of_the_database(
     (tmp_path / "gone").rmdir()
     with pytest.raises(DatabaseError, match=r"app\.db cannot be opened: No such file"):
         connect("sqlite:///app.db", UTC)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "since", "until"),
+    [
+        ("2026-03-30 12:00", "2026-03-29T12:00:00+02:00", "2026-03-30T12:00:00+02:00"),
+        ("2026-03-30", "2026-03-28T23:00:00+01:00", "2026-03-30T00:00:00+02:00"),  # of 24 hours
+        ("2026-03-30T12:00:00Z", "2026-03-29T14:00:00+02:00", "2026-03-30T14:00:00+02:00"),
+    ],
+)
+def test_a_window_is_days_of_24_hours_up_to_a_time_or_the_beginning_of_a_date(
+    as_of: str, since: str, until: str
+) -> None:
+    assert [time.isoformat() for time in window(as_of, 1, BERLIN)] == [since, until]
+
+
+def test_a_window_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no time"):
+        window("yesterday", 1, BERLIN)
+    with pytest.raises(OverflowError):
+        window("0001-01-02", 7, BERLIN)
+
+
+# The spool
+
+
+def sizes_of_batches(rows: list[tuple[Any, ...]], characters: int) -> list[int]:
+    """The rows in each batch, if each row has so many characters; they come back as they were."""
+    with tempfile.TemporaryFile() as file:
+        written: list[tuple[Any, ...]] = []
+
+        def write(row: tuple[Any, ...]) -> int:
+            written.append(row)
+            return characters
+
+        assert spool(query(""), iter(rows), file, write) == len(rows)
+        batches = list(spooled(file))
+    assert [row for batch in batches for row in batch] == written == rows
+    return [len(batch) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("rows", "characters", "sizes"),
+    [
+        (0, 1, []),
+        (1, 1, [1]),
+        (BATCH_ROWS, 1, [BATCH_ROWS]),
+        (2 * BATCH_ROWS + 1, 1, [BATCH_ROWS, BATCH_ROWS, 1]),
+        (3, BATCH_CHARACTERS, [1, 1, 1]),
+        (3, 2 * BATCH_CHARACTERS, [1, 1, 1]),
+        (5, BATCH_CHARACTERS // 2, [2, 2, 1]),
+        (5, BATCH_CHARACTERS // 2 - 1, [3, 2]),
+    ],
+)
+def test_rows_are_spooled_in_batches_of_so_many_rows_and_characters(
+    rows: int, characters: int, sizes: list[int]
+) -> None:
+    assert sizes_of_batches([(number, None) for number in range(rows)], characters) == sizes
+
+
+def test_the_spool_keeps_types() -> None:
+    rows = [(1, 1.5, Decimal("1.50"), b"\xff", True, None, UnreadableTime("infinity"), SINCE, {"a": [1]})]
+    sizes_of_batches(rows, 1)
+
+
+def test_a_value_that_cannot_be_kept_is_an_error_of_its_query() -> None:
+    rows = [(1,), (lambda: 1,)]
+    with tempfile.TemporaryFile() as file, pytest.raises(DatabaseError) as caught:
+        spool(query(""), rows, file, lambda row: 1)
+    assert str(caught.value).startswith("Query 'some_query' has a value that cannot be kept: ")

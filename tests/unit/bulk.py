@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from iterable_client import (
+    BULK_ACCEPTED,
     EVENTS_TRACK_BULK,
     USERS_BULK_UPDATE,
     IterableClient,
-    Result,
+    Outcome,
     event,
     user_update,
 )
@@ -32,20 +33,19 @@ def item(text: str, number: int) -> Json:
     return user_update(kind, user, fields)
 
 
-def outcome(result: Result) -> str:
+def describe(outcome: Outcome) -> str:
     """The code of a failure, "ok" of a bulk request's item, "again" if sent again, and well."""
-    ok, answer = result
-    if not ok:
-        return str(answer["code"])
-    return "ok" if "bulk" in answer else "again"
+    if not outcome.is_success:
+        return str(outcome.answer["code"])
+    return "ok" if outcome == BULK_ACCEPTED else "again"
 
 
 def send_bulk(client: IterableClient, text: str) -> tuple[list[Json], list[str]]:
     """Sends items in bulk; returns their payloads and outcomes."""
     operation = EVENTS_TRACK_BULK if "/" in text else USERS_BULK_UPDATE
     payloads = [item(word, number) for number, word in enumerate(text.split())]
-    results = client.send(operation, payloads)
-    return payloads, [outcome(result) for result in results]
+    delivery = client.send(operation, payloads)
+    return payloads, [describe(outcome) for outcome in delivery.outcomes]
 
 
 def sent_singly(server: FakeIterable) -> list[Json]:

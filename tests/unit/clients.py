@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 
 import responses
 
-from iterable_client import IterableClient, Result
+from iterable_client import Delivery, IterableClient, Result, Stop
 
 HOST = "https://api.iterable.com"
 UPDATE = f"{HOST}/api/users/update"
@@ -21,25 +20,32 @@ Connect = Callable[..., IterableClient]
 Mock = responses.RequestsMock
 
 
-class VirtualTime(threading.Event):
-    """A stop event whose waits are written down and move a clock on, but take no time."""
+class VirtualTime(Stop):
+    """A stop whose waits are written down and move its clocks on, but take no time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 1_768_293_912.0
+        self.seconds = 1_768_293_912.0
         self.waits: list[float] = []
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
         if not self.is_set():
-            self.now += timeout
+            self.seconds += seconds
         return self.is_set()
 
-    def clock(self) -> float:
-        return self.now
+    def now(self) -> float:
+        return self.seconds
+
+    def unix_time(self) -> float:
+        return self.seconds
 
 
 def codes(results: Iterable[Result]) -> list[str]:
     """The code of each answer."""
     return [answer["code"] for _, answer in results]
+
+
+def codes_of(delivery: Delivery) -> list[str]:
+    """The code of each outcome's answer."""
+    return [outcome.answer["code"] for outcome in delivery.outcomes]

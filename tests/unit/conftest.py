@@ -24,11 +24,8 @@ def connect(time: VirtualTime) -> Connect:
     """connect(server, ...): a client in virtual time."""
 
     def connect(server: FakeIterable | None = None, **settings: Any) -> IterableClient:
-        client = IterableClient(KEY, base_url=server.url if server else HOST, **settings)
-        client._stop = time
-        for pacer in client._pacers.values():
-            pacer._stop, pacer._clock = time, time.clock
-        return client
+        base_url = server.url if server else HOST
+        return IterableClient(KEY, base_url=base_url, **{"stop": time, **settings})
 
     return connect
 

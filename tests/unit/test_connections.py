@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from iterable_client import IterableClient
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY
 from tests.unit.clients import ADA, UPDATE, Connect, Mock, codes
@@ -57,9 +56,10 @@ def test_a_proxy_from_the_environment_is_used_but_never_for_loopback(
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_ca_bundle_that_does_not_exist_is_an_error_at_once(
-    name: str, monkeypatch: pytest.MonkeyPatch
+def test_a_ca_bundle_that_does_not_exist_is_named_in_the_answer(
+    connect: Connect, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "/nowhere/ca.pem")
-    with pytest.raises(ValueError, match=r"/nowhere/ca\.pem"):
-        IterableClient(KEY)
+    ok, answer = connect().update_user(ADA, {})
+    assert (ok, answer["code"]) == (False, "ConnectionError")
+    assert "/nowhere/ca.pem" in answer["msg"]

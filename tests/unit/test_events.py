@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from iterable_client import IterableClient, event, make_event_id, user_update
-from tests.unit.clients import ADA, SUCCESS, TRACK, Mock
+from tests.unit.clients import ADA, SUCCESS, TRACK, Mock, VirtualTime
 from tests.wire import Json, event_id
 
 UTC, BERLIN = timezone.utc, ZoneInfo("Europe/Berlin")
@@ -123,10 +123,10 @@ Track = Callable[..., Json]
 
 
 @pytest.fixture
-def track(http: Mock) -> Track:
+def track(http: Mock, time: VirtualTime) -> Track:
     """A track_event that returns the body it sent."""
     http.post(TRACK, json=SUCCESS)
-    client = IterableClient("key", zone=BERLIN)
+    client = IterableClient("key", zone=BERLIN, stop=time)
 
     def track(*args: Any, **more: Any) -> Json:
         assert client.track_event(*args, **more)[0]
@@ -137,9 +137,9 @@ def track(http: Mock) -> Track:
 
 
 def test_an_event_happens_now_unless_told_and_its_id_follows_from_user_name_time_and_fields(
-    track: Track, monkeypatch: pytest.MonkeyPatch
+    track: Track, time: VirtualTime
 ) -> None:
-    monkeypatch.setattr("iterable_client.time.time", lambda: 1768293912.9)
+    time.seconds = 1768293912.9
     fields = {"page": "pricing"}
     body = track("Ada@example.com", "page_view", fields)
     assert body == {

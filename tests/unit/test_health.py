@@ -9,7 +9,7 @@ import requests
 import responses
 from requests import exceptions
 
-from iterable_client import NOT_SENT, USERS_BULK_UPDATE, user_update
+from iterable_client import NOT_SENT, REFUSALS, USERS_BULK_UPDATE, user_update
 from tests.fake_iterable import FakeIterable
 from tests.unit.clients import (
     ADA,
@@ -26,11 +26,11 @@ from tests.unit.clients import (
 
 def test_after_a_stop_no_call_starts(connect: Connect, server: FakeIterable) -> None:
     client = connect(server)
-    client.stop()
+    client.stop.set()
     payload = user_update("email", ADA, {})
-    results = [client.update_user(ADA, {}), *client.send(USERS_BULK_UPDATE, [payload, payload])]
-    assert [answer is NOT_SENT for _, answer in results] == [True] * 3
-    assert client.stopped
+    delivery = client.send(USERS_BULK_UPDATE, [payload, payload])
+    assert delivery.outcomes == [NOT_SENT] * 2
+    assert client.update_user(ADA, {}) == NOT_SENT.result
     assert server.requests == []
 
 
@@ -38,13 +38,13 @@ def test_a_stop_ends_a_backoff(connect: Connect, http: Mock, time: VirtualTime) 
     client = connect(initial_backoff=50)
 
     def answer_and_stop(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
-        client.stop()
+        client.stop.set()
         return 503, {}, ""
 
     http.add_callback(responses.POST, UPDATE, answer_and_stop)
     ok, answer = client.update_user(ADA, {})
     assert (ok, answer["code"]) == (False, "Interrupted")
-    assert answer is not NOT_SENT
+    assert answer != NOT_SENT.answer
     assert len(http.calls) == 1
     # a wait for the event itself, which the stop has set
     assert time.waits == [pytest.approx(50, rel=0.11)]
@@ -75,10 +75,14 @@ def test_refused_credentials_stop_a_client_that_may_give_up(
     client = connect(give_up_after=give_up_after)
     stops = refused and give_up_after is not None
     assert client.update_user(ADA, {}) == (False, answer)
-    assert client.refusal == (answer if refused else None)
     assert client.track_event(ADA, "x")[0] is not stops
-    assert client.stopped is stops
-    assert not client.gave_up
+    assert client.stop.is_set() is stops
+    if stops:
+        assert client.health.ending == (
+            f"Iterable refused the credentials ({code}): check {REFUSALS[code]}"
+        )
+    else:
+        assert client.health.ending is None
 
 
 def test_an_invalid_token_after_a_success_is_one_users_failure(
@@ -89,8 +93,8 @@ def test_an_invalid_token_after_a_success_is_one_users_failure(
     client = connect(give_up_after=10)
     results = [client.track_event(ADA, "x"), client.update_user(ADA, {})]
     assert codes(results) == ["Success", "InvalidJwtPayload"]
-    assert client.refusal is None
-    assert not client.stopped
+    assert client.health.ending is None
+    assert not client.stop.is_set()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_a_client_gives_up_after_calls_in_a_row_that_were_not_answered_usefully(
     seen = []
     for endpoint in (UPDATE, UPDATE, TRACK, UPDATE, UPDATE, UPDATE):
         client._make_request_with_retry("POST", endpoint, {"email": ADA}, "x")
-        seen.append((client.unanswered, client.ever_answered, client.gave_up))
-    assert seen[:3] == [(1, False, False), (2, False, False), (0, True, False)]
-    assert seen[3:] == [(1, True, False), (2, True, False), (3, True, True)]
-    assert client.update_user(ADA, {})[1] is NOT_SENT
+        seen.append((client.health.was_answered, client.health.ending))
+    assert seen[:3] == [(False, None), (False, None), (True, None)]
+    assert seen[3:] == [(True, None), (True, None), (True, client.health.no_answer)]
+    assert client.update_user(ADA, {}) == NOT_SENT.result

@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from iterable_client import IterableClient, sign_jwt
+from iterable_client import IterableClient, Stop, sign_jwt
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY, SECRET
 from tests.unit.clients import ADA, SUCCESS, UPDATE, Connect, Mock, VirtualTime, codes
@@ -32,11 +32,9 @@ def test_a_token_is_the_one_that_iterable_publishes_as_a_sample() -> None:
 
 
 @pytest.mark.parametrize("user", [{"email": ADA}, {"userId": "7"}])
-def test_a_token_is_for_one_user_and_one_hour(
-    user: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("iterable_client.time.time", lambda: 1768293912.9)
-    client = IterableClient(KEY, SECRET, True)
+def test_a_token_is_for_one_user_and_one_hour(user: dict[str, str], time: VirtualTime) -> None:
+    time.seconds = 1768293912.9
+    client = IterableClient(KEY, SECRET, True, stop=time)
     token = client._generate_jwt_token(user.get("email"), user.get("userId"))
     found = claims(token)
     assert found == {"iss": "iterable-integration", "iat": 1768293912, "exp": 1768297512, **user}
@@ -44,9 +42,8 @@ def test_a_token_is_for_one_user_and_one_hour(
 
 
 def test_each_attempt_of_a_jwt_call_carries_the_key_and_a_token_of_its_own(
-    connect: Connect, http: Mock, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, http: Mock
 ) -> None:
-    monkeypatch.setattr("iterable_client.time.time", time.clock)
     http.post(UPDATE, status=503, headers={"Retry-After": "10"})
     connect(**SIGN_IN).update_user(ADA, {})
     sent = [call.request.headers for call in http.calls]
@@ -58,7 +55,7 @@ def test_each_attempt_of_a_jwt_call_carries_the_key_and_a_token_of_its_own(
 def test_a_jwt_enabled_key_is_accepted_for_both_kinds_of_user(
     connect: Connect, jwt_server: FakeIterable
 ) -> None:
-    client = connect(jwt_server, **SIGN_IN)
+    client = connect(jwt_server, stop=Stop(), **SIGN_IN)  # whose clock is the server's
     results = [client.update_user(ADA, {}), client.track_event(None, "x", user_id="7")]
     assert codes(results) == ["Success"] * 2
 

@@ -102,12 +102,13 @@ def test_an_answer_that_could_not_be_written_down_does_not_come_out(
         (302, False, None, False),
         (400, False, None, False),
         (429, True, None, True),
-        (0, True, exceptions.ConnectTimeout(), True),
-        (0, True, exceptions.SSLError(), False),
+        (None, True, exceptions.ConnectTimeout(), True),
+        (None, True, None, False),
+        (None, True, exceptions.SSLError(), False),
     ],
 )
 def test_whether_another_attempt_may_help(
-    status: int, valid: bool, error: Exception | None, again: bool
+    status: int | None, valid: bool, error: Exception | None, again: bool
 ) -> None:
     assert should_retry(status, valid, error) is again
 
@@ -185,7 +186,6 @@ NO_RESETS: list[Any] = [
         (503, "soon", {}, 0),
         (503, "-5", {}, 0),
         (503, "²", {}, 0),
-        (503, "Wed, 99 Oct 2015 07:28:30 GMT", {}, 0),
         (429, None, RESET, 7),
         (429, None, {"params": {"rateLimitReset": 1.5}}, 1.5),
         (503, None, RESET, 0),
@@ -196,10 +196,11 @@ NO_RESETS: list[Any] = [
     ],
 )
 def test_the_wait_that_an_answer_demands(
-    status: int, retry_after: str | None, body: Any, seconds: float
+    status: int, retry_after: str | None, body: Any, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW)
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    assert demanded_wait(status, headers, body, NOW) == seconds
+    assert demanded_wait(status, headers, body) == seconds
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iterable_client import Row, send_rows, user_update
+from iterable_client import Call, Row, Settled, Stop, deliver, user_update
 from tests.fake_iterable import FakeIterable
 from tests.unit.clients import Connect
 
@@ -16,26 +16,24 @@ def batches_of_one(taken: list[int]) -> Iterator[list[Row]]:
     for number in range(1, 1001):
         taken.append(number)
         user = f"user{number}@example.com"
-        yield [Row(number, user, None, [user_update("email", user, {"n": number}), None])]
+        yield [Row(number, user, None, Call(user_update("email", user, {"n": number})), None)]
 
 
 @pytest.mark.parametrize(("bulk", "workers", "most"), [(False, 4, 8), (True, 2, 4)])
 def test_rows_are_taken_only_a_little_ahead_of_what_is_answered(
     connect: Connect,
     server: FakeIterable,
-    monkeypatch: pytest.MonkeyPatch,
     bulk: bool,
     workers: int,
     most: int,
 ) -> None:
-    monkeypatch.setattr("iterable_client.GRACE", 0)
     server.add_fault("hang")
-    client = connect(server)
+    client = connect(server, stop=Stop(grace=0))
     taken: list[int] = []
-    sending = send_rows(client, batches_of_one(taken), bulk, workers)
+    sending = deliver(client, batches_of_one(taken), bulk, workers)
     first = next(sending)
     taken_first = len(taken)
-    client.stop()
+    client.stop.set()
     list(sending)
-    assert first == [], "it waited for an answer"
+    assert first == Settled([]), "it waited for an answer"
     assert taken_first <= most

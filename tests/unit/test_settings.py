@@ -181,5 +181,5 @@ def test_a_wrong_command_line_is_refused(
         main.parse_args(flags)
     error = capsys.readouterr().err
     assert caught.value.code == 2
-    assert error.startswith("usage: python main.py [--demo")
+    assert error.startswith("usage: main.py [--demo")
     assert named in error.splitlines()[-1]
