@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tests.fake_iterable.faults import Fault
-from tests.fake_iterable.limits import Bucket
+from tests.fake_iterable.limits import Bucket, Others
 from tests.fake_iterable.project import OPERATIONS, Operation, Policy, Project
 from tests.fake_iterable.rules import IterableError, Json, decode_json, read_items, verify_jwt
 from tests.fake_iterable.wire import End, Reply, Request, Seen, json_reply
@@ -36,8 +36,10 @@ class FakeIterable(Policy):
     """The stand-in. Use it in a `with` block; whom and what it refuses are attributes, see Policy.
 
     Arguments: `jwt_secret` makes the key a JWT-enabled one; `latency` is in seconds, before each
-    answer; `rate_limit_factor` multiplies every limit; `max_body` is in bytes; `clock` rules the
-    limits. What a test reads of it are copies, each taken between two requests.
+    answer; `rate_limit_factor` multiplies every limit; of each, other senders take the share
+    `others`, with `wave` (seconds) in the second half of each such period alone, see Others;
+    `max_body` is in bytes; `clock` rules the limits. What a test reads of it are copies, each taken
+    between two requests.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class FakeIterable(Policy):
         latency: float = 0.0,
         enforce_limits: bool = True,
         rate_limit_factor: float = 1.0,
+        others: float = 0.0,
+        wave: float = 0.0,
         allowed_event_names: Collection[str] | None = None,
         disallowed_event_names: Collection[str] = (),
         max_body: int = 4_000_000,
@@ -66,7 +70,8 @@ class FakeIterable(Policy):
         self._buckets: dict[str, Bucket] = {}
         if enforce_limits:
             for path, operation in OPERATIONS.items():
-                self._buckets[path] = Bucket(operation.limit * rate_limit_factor, clock())
+                rate = operation.limit * rate_limit_factor
+                self._buckets[path] = Bucket(rate, clock(), Others(others, wave))
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._forget()

@@ -15,6 +15,7 @@ import requests
 
 from tests.stand_in.asking import (
     ADA,
+    BULK_UPDATE,
     OK,
     SECRET,
     UPDATE,
@@ -83,3 +84,16 @@ def test_a_process_can_end_with_its_parent() -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("waves", "status"), [((), 429), (("--wave", "1000000"), 200)], ids=["steady", "waves"]
+)
+def test_a_process_can_have_other_senders(
+    session: requests.Session, waves: tuple[str, ...], status: int
+) -> None:
+    # others take the whole bucket within a millisecond, or not before half a wave is over
+    with running("--others", "2000", *waves) as (_, url, _):
+        session.headers["Api-Key"] = "test-api-key"
+        answer = session.post(url + BULK_UPDATE, json={"users": []}, timeout=10)
+        assert answer.status_code == status
