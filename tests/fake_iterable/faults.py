@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fake_iterable.rules import Json
-from tests.fake_iterable.wire import End, Reply, Request, http_answer
+from tests.fake_iterable.wire import END_OF_HEAD, End, Reply, Request, http_answer, http_head
 
-REFUSING = {  # with their usual status
+REFUSING = {"status", "html", "redirect", "echo_headers"}
+STORING = {"drop_after", "truncated", "empty", "drip", "flood", "early"}
+KINDS = {*REFUSING, *STORING, "drop_before", "hang"}
+USUAL_STATUS = {
     "status": 500,
     "html": 502,
     "redirect": 302,
     "echo_headers": 401,
+    "early": 102,
 }
-STORING = {"drop_after", "truncated", "empty"}
-KINDS = {*REFUSING, *STORING, "drop_before", "hang"}
 USUAL_CODES = {
     400: "BadParams",
     401: "BadApiKey",
@@ -28,6 +32,10 @@ USUAL_CODES = {
     413: "BatchTooLarge",
     429: "RateLimitExceeded",
 }
+PARTS = ("header", "body")
+FRAMINGS = ("chunked", "close", "gzip")
+PIECE = b" " * 65_536  # of a flood: JSON may begin with any number of blanks
+BOMB = 20_000_000  # bytes, unpacked: more than a client needs to read
 
 
 @dataclass
@@ -48,6 +56,13 @@ class Fault:
         hang          holds the connection for `seconds`, then closes it; `stored` or not
         truncated     stores, promises a whole answer and sends half
         empty         stores, answers 200 without a body
+        drip          stores, sends `rate` bytes a second: of the whole answer, or, where `part` is
+                      "body", of what follows its header
+        flood         stores, sends `size` blanks before the JSON, without an end where that is
+                      None; `framing` is "chunked", "close" (up to the end of the connection) or
+                      "gzip" (little on the wire, 20 MB by default)
+        early         stores, sends an interim response (102 or `status`), and after `pause` seconds
+                      the answer; without the pause a client may read both at once
     """
 
     kind: str
@@ -68,6 +83,11 @@ class Fault:
     seconds: float = 3600.0
     stored: bool = False
     reset: bool = True
+    part: str = "body"
+    rate: float = 1.0
+    size: int | None = None
+    framing: str = "chunked"
+    pause: float = 0.05
     seen: int = field(default=0, init=False)  # requests that path and user choose
     hits: int = field(default=0, init=False)
     random: random.Random = field(init=False, repr=False, compare=False)
@@ -76,7 +96,9 @@ class Fault:
         if self.kind not in KINDS:
             kinds = ", ".join(sorted(KINDS))
             raise ValueError(f"{self.kind!r} is no kind of fault; there are {kinds}")
-        self.status = self.status or REFUSING.get(self.kind, 200)
+        if self.part not in PARTS or self.framing not in FRAMINGS:
+            raise ValueError(f"part is one of {PARTS}, framing one of {FRAMINGS}")
+        self.status = self.status or USUAL_STATUS.get(self.kind, 200)
         self.random = random.Random(self.seed)
 
     def strikes(self, path: str, body: Any) -> bool:
@@ -112,24 +134,54 @@ class Fault:
         if self.kind == "empty":
             return Reply(200, http_answer(200, b""))
         if self.kind == "truncated":
-            size = len(deserved.data.partition(b"\r\n\r\n")[2])
+            size = len(deserved.data.partition(END_OF_HEAD)[2])
             return Reply(deserved.status, deserved.data[: -size // 2], end=End.FIN)
+        if self.kind == "drip":
+            return self._drip(deserved)
+        if self.kind == "flood":
+            return self._flood(deserved)
+        if self.kind == "early":
+            interim = http_head(self.status)
+            return Reply(deserved.status, interim, rest=[deserved.data], pause=self.pause)
         return Reply(end=End.RST if self.reset else End.FIN)
+
+    def _drip(self, deserved: Reply) -> Reply:
+        at_once, slow = b"", deserved.data
+        if self.part == "body":
+            head, _, slow = deserved.data.partition(END_OF_HEAD)
+            at_once = head + END_OF_HEAD
+        pieces = [bytes([byte]) for byte in slow]
+        return Reply(deserved.status, at_once, rest=pieces, pause=1 / self.rate)
+
+    def _flood(self, deserved: Reply) -> Reply:
+        status, json_type = deserved.status, "Content-Type: application/json"
+        body = deserved.data.partition(END_OF_HEAD)[2]
+        if self.framing == "gzip":
+            unpacked = b"".join(flood(self.size or BOMB, body))
+            packed = gzip.compress(unpacked, compresslevel=1)  # 30 ms; 130 ms at the usual 9
+            return Reply(status, http_answer(status, packed, "Content-Encoding: gzip"))
+        pieces = flood(self.size, body)
+        if self.framing == "close":
+            head = http_head(status, json_type, "Connection: close")
+            return Reply(status, head, end=End.FIN, rest=pieces)
+        head = http_head(status, json_type, "Transfer-Encoding: chunked")
+        return Reply(status, head, rest=chunked(pieces))
 
     def _refusal(self, request_headers: dict[str, str]) -> bytes:
         """The HTTP answer of a kind that refuses."""
-        content_type, body, headers = self.content_type, self.body, ""
+        content_type, body, fields = self.content_type, self.body, list[str]()
         if self.kind == "html":
             content_type = "text/html"
             body = f"<html><body><h1>Error {self.status}</h1></body></html>"
         elif self.kind == "redirect":
-            body, headers = "", f"Location: {self.location}\r\n"
+            body = ""
+            fields.append(f"Location: {self.location}")
         elif body is None:
             body = self._json_refusal(request_headers)
         if self.retry_after is not None:
-            headers += f"Retry-After: {self.retry_after}\r\n"
+            fields.append(f"Retry-After: {self.retry_after}")
         content = body.encode() if isinstance(body, str) else body
-        return http_answer(self.status, content, content_type, headers)
+        return http_answer(self.status, content, *fields, content_type=content_type)
 
     def _json_refusal(self, request_headers: dict[str, str]) -> str:
         """The body in Iterable's form."""
@@ -138,6 +190,23 @@ class Fault:
         if self.kind == "echo_headers":
             msg = "\n".join(f"{name}: {value}" for name, value in request_headers.items())
         return json.dumps({"code": code, "msg": msg, "params": self.params})
+
+
+def flood(size: int | None, body: bytes) -> Iterator[bytes]:
+    """`size` blanks and then a body, in pieces; or blanks without an end."""
+    if size is None:
+        yield from itertools.repeat(PIECE)
+        return
+    for _ in range(size // len(PIECE)):
+        yield PIECE
+    yield b" " * (size % len(PIECE)) + body
+
+
+def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks of a body (RFC 9112, section 7.1)."""
+    for piece in pieces:
+        yield f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+    yield b"0\r\n\r\n"
 
 
 def users_in(body: Any) -> set[str]:

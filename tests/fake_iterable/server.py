@@ -20,7 +20,7 @@ from tests.fake_iterable.faults import Fault
 from tests.fake_iterable.limits import Bucket, Others
 from tests.fake_iterable.project import OPERATIONS, Operation, Policy, Project
 from tests.fake_iterable.rules import IterableError, Json, decode_json, read_items, verify_jwt
-from tests.fake_iterable.wire import End, Reply, Request, Seen, json_reply
+from tests.fake_iterable.wire import END_OF_HEAD, End, Reply, Request, Seen, json_reply
 
 T = TypeVar("T")
 
@@ -375,8 +375,8 @@ class Listener:
 
     async def _read_request(self, reader: asyncio.StreamReader) -> Request:
         """The next request."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+        head = (await reader.readuntil(END_OF_HEAD)).removesuffix(END_OF_HEAD)
+        first, *lines = head.decode("latin-1").split("\r\n")
         headers = {}
         for line in lines:
             name, _, value = line.partition(":")
@@ -394,10 +394,14 @@ class Listener:
 
 
 async def send(writer: asyncio.StreamWriter, reply: Reply) -> None:
-    """Put a reply on the wire. (asyncio sets TCP_NODELAY: no answer waits for an earlier ACK.)"""
+    """Put a reply on the wire. (asyncio sets TCP_NODELAY: no piece waits for an earlier ACK.)"""
     if reply.delay:
         await asyncio.sleep(reply.delay)
     writer.write(reply.data)
+    for piece in reply.rest:
+        await asyncio.sleep(reply.pause)  # even for no time: other connections have their turn
+        writer.write(piece)
+        await writer.drain()
 
 
 async def discard(reader: asyncio.StreamReader, size: int) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import responses
 from typing import Any, NamedTuple
 
 from tests.fake_iterable.rules import Json
+
+END_OF_HEAD = b"\r\n\r\n"
 
 
 class Request(NamedTuple):
@@ -40,12 +43,18 @@ class End(enum.Enum):
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back: bytes, after a delay in seconds; and then how the connection goes on."""
+    """What goes back, and then how the connection goes on.
+
+    First `data`, after `delay` seconds; then each piece of `rest`, after `pause` seconds. `rest`
+    may have no end, and can be read once.
+    """
 
     status: int = 0  # as it is recorded; 0: no answer
     data: bytes = b""
     delay: float = 0.0
     end: End = End.KEEP
+    rest: Iterable[bytes] = ()
+    pause: float = 0.0
 
 
 def json_reply(status: int, answer: Json) -> Reply:
@@ -54,16 +63,14 @@ def json_reply(status: int, answer: Json) -> Reply:
 
 
 def http_answer(
-    status: int, body: bytes, content_type: str = "application/json", headers: str = ""
+    status: int, body: bytes, *fields: str, content_type: str = "application/json"
 ) -> bytes:
-    """A whole HTTP answer; `headers` are further header lines."""
-    head = (
-        f"{status_line(status)}Content-Type: {content_type}\r\n"
-        f"{headers}Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("latin-1") + body
+    """A whole HTTP answer; `fields` are further ones of its header."""
+    size = f"Content-Length: {len(body)}"
+    return http_head(status, f"Content-Type: {content_type}", *fields, size) + body
 
 
-def status_line(status: int) -> str:
-    """The first line of an HTTP answer."""
-    return f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}\r\n"
+def http_head(status: int, *fields: str) -> bytes:
+    """An HTTP answer up to its body."""
+    status_line = f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"
+    return "\r\n".join((status_line, *fields)).encode("latin-1") + END_OF_HEAD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,8 @@ SECRET = "s" * 64
 JSON_TYPE = {"Content-Type": "application/json"}
 ENDED = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 
-OK = (200, "Success")
+OK = (200, "Success")  # as told() gives it
+SUCCESS = b'{"code": "Success", "msg": "", "params": null}'  # the body of that answer
 
 Post = Callable[..., requests.Response]
 
@@ -50,6 +52,21 @@ def ask(
     reply = server.handle(Request("POST", path, headers, json.dumps(body).encode()))
     head, _, content = reply.data.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(content)
+
+
+def raw_update(*fields: str) -> bytes:
+    """The bytes of a request that updates Ada; `fields` are further ones of its header."""
+    body = json.dumps(ADA)
+    size = f"Content-Length: {len(body)}"
+    head = (f"POST {UPDATE} HTTP/1.1", "Api-Key: key", "Content-Type: application/json", size)
+    return "\r\n".join((*head, *fields, "", body)).encode()
+
+
+def exchange(server: FakeIterable, data: bytes) -> bytes:
+    """What the server sends back until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:

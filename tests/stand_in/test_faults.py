@@ -17,6 +17,7 @@ from tests.stand_in.asking import (
     ENDED,
     JSON_TYPE,
     OK,
+    SUCCESS,
     TRACK,
     UPDATE,
     VIEW,
@@ -58,6 +59,29 @@ def test_other_answers_that_a_gateway_may_give(
     assert (response.status_code, response.headers["Content-Type"]) == (status, content_type)
     assert text in response.text
     assert response.headers.get("Location") == fault.get("location")
+    assert server.users == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "text"),
+    [
+        ({"status": 401, "body": '{"code": "Success"}'}, 401, '{"code": "Success"}'),
+        ({"status": 401, "code": "Success", "msg": ""}, 401, SUCCESS.decode()),
+        ({"status": 401, "body": "Who?", "content_type": "text/plain"}, 401, "Who?"),
+        ({"status": 401, "body": ""}, 401, ""),
+        (
+            {"status": 409, "code": "EmailAlreadyExists", "msg": "taken"},
+            409,
+            '{"code": "EmailAlreadyExists", "msg": "taken", "params": null}',
+        ),
+    ],
+)
+def test_a_refusal_may_be_an_odd_one(
+    server: FakeIterable, post: Post, fault: Any, status: int, text: str
+) -> None:
+    server.add_fault("status", **fault)
+    response = post(UPDATE, ADA)
+    assert (response.status_code, response.text) == (status, text)
     assert server.users == {}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
 import threading
 from typing import Any
 
@@ -21,6 +19,8 @@ from tests.stand_in.asking import (
     VIEW,
     Post,
     ask,
+    exchange,
+    raw_update,
     told,
 )
 
@@ -64,21 +64,9 @@ def test_recording_can_be_switched_off() -> None:
 
 
 def test_one_connection_serves_many_requests_even_pipelined_ones(server: FakeIterable) -> None:
-    body = json.dumps(ADA).encode()
-    head = (
-        f"POST {UPDATE} HTTP/1.1\r\nApi-Key: key\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n"
-    ).encode()
-    one = head + b"\r\n" + body
-    last = head + b"Connection: close\r\n\r\n" + body
+    one = raw_update()
+    last = raw_update("Connection: close")
     assert exchange(server, one + one + last).count(b"HTTP/1.1 200 OK\r\n") == 3
-
-
-def exchange(server: FakeIterable, data: bytes) -> bytes:
-    """What the server sends back until it closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(data)
-        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.parametrize(
