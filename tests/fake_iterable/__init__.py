@@ -5,12 +5,14 @@ As a process:    python -m tests.fake_iterable [--port N] [--latency S] [--fault
 From outside:    GET /_stand_in/stored and /_stand_in/counts,
                  POST /_stand_in/faults and /_stand_in/reset
 
-Its rules come from Iterable's API description (https://api.iterable.com/api/docs, version 1.8)
-and its pages on identifying users, JWT-enabled API keys and rate limits.
+Its rules come from Iterable's API description, version 1.8
+(https://api.iterable.com/api/docs), and from its pages on
+identifying users, JWT-enabled API keys and rate limits.
 
-- It is stricter in one thing: it refuses properties that the description does not name.
-- It only checks the types of createNewFields, mergeNestedObjects, campaignId and templateId,
-  does not act on them.
+- It is stricter in one thing: it refuses properties that the
+  description does not name.
+- It only checks the types of createNewFields, mergeNestedObjects,
+  campaignId and templateId, does not act on them.
 - An event does not make a profile in `users`.
 
 The rooms, from the inside out:

@@ -61,12 +61,20 @@ def read_arguments() -> argparse.Namespace:
     add("--port", type=int, default=0, help="default: any free one")
     add("--latency", type=float, default=0.0, metavar="SECONDS", help="added to each answer")
     add("--no-limits", action="store_true", help="do not enforce the rate limits")
+    add("--rate-limit-factor", type=float, default=1.0, metavar="F", help="times every limit")
     add(
-        "--rate-limit-factor",
+        "--others",
         type=float,
-        default=1.0,
-        metavar="F",
-        help="times every limit",
+        default=0.0,
+        metavar="SHARE",
+        help="of every limit that other senders take, such as 0.8",
+    )
+    add(
+        "--wave",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="they send in the second half of each such period alone",
     )
     add(
         "--others",

@@ -348,8 +348,14 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _drop_all(self) -> None:
+        # A connection just accepted has a task that has not begun: cancelled then, or begun after
+        # close(), it would leave its socket open. So: no new ones, let all begin, close, cancel.
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening)
+        await asyncio.sleep(0)
         self._server.close()
         while connections := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.sleep(0)
             for task in connections:
                 task.cancel()
             await asyncio.wait(connections)

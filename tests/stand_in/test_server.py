@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from typing import Any
 
@@ -36,6 +37,28 @@ def test_a_server_that_went_down_comes_back_on_the_same_port(
     server.up()
     assert told(post(UPDATE, ADA)) == OK
     assert server.url == url
+
+
+def test_a_connection_made_as_the_server_goes_down_is_closed() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def clock() -> float:  # holds the server's thread in the midst of a request
+        asked.set()
+        return float(go_on.wait(10))
+
+    with FakeIterable(api_key="key", enforce_limits=False, clock=clock) as server:
+        ending = threading.Thread(target=server.down)
+        place = ("127.0.0.1", server.port)
+        with socket.create_connection(place, 10) as first:
+            first.sendall(raw_update())
+            assert asked.wait(10)
+            with socket.create_connection(place, 10) as second:
+                ending.start()
+                go_on.set()
+                ending.join(10)
+                # a socket that is left over is a ResourceWarning, which pytest makes an error
+                with contextlib.suppress(ConnectionResetError):
+                    assert second.recv(1) == b""
 
 
 def test_a_port_that_is_taken_is_an_error(server: FakeIterable) -> None:
