@@ -92,13 +92,16 @@ def test_no_mode_of_a_run_leaves_a_secret_or_an_address_where_it_does_not_belong
 LIBRARY = '''
 """What db.py uses of SQLAlchemy, over a driver that tells everything that it was given."""
 from types import SimpleNamespace as Namespace
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 class exc: ArgumentError = NoSuchModuleError = type("SomeError", (Exception,), {})
 NullPool = text = None
 
 def make_url(url):
-    return Namespace(url=url, host="127.0.0.1", database="shop")
+    parts = urlsplit(url)
+    password, query = unquote(parts.password or ""), dict(parse_qsl(parts.query))
+    place = {"host": "127.0.0.1", "database": "shop"}
+    return Namespace(url=url, password=password, query=query, **place)
 
 def create_engine(parsed, **options):
     def connect():
