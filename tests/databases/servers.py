@@ -34,7 +34,16 @@ def postgresql() -> Iterator[str]:
         password_file = directory / "password"
         password_file.write_text(PASSWORD)
         password_file.chmod(0o644)  # in a directory that only its owner can enter
-        initdb = [_program("initdb"), "-D", data, "-U", "app", "--pwfile", password_file, "--auth=scram-sha-256"]
+        initdb = [
+            _program("initdb"),
+            "-D",
+            data,
+            "-U",
+            "app",
+            "--pwfile",
+            password_file,
+            "--auth=scram-sha-256",
+        ]
         _run([*initdb, "--encoding=UTF8", "--locale=C", "--no-sync"], account)
         port = _free_port()
         options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=Asia/Tokyo"
@@ -53,7 +62,12 @@ def mariadb() -> Iterator[str]:
     """Start MariaDB; the URL is that of a database `app`, which its user `app` may do anything in."""
     with _directory("mysql") as (directory, account):
         data, log = directory / "data", directory / "log"
-        install = [_program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db"]
+        install = [
+            _program("mariadb-install-db"),
+            "--no-defaults",
+            f"--datadir={data}",
+            "--skip-test-db",
+        ]
         _run([*install, "--auth-root-authentication-method=normal"], account)
         start = directory / "start.sql"
         start.write_text(
@@ -62,9 +76,23 @@ def mariadb() -> Iterator[str]:
             "GRANT ALL ON *.* TO app@'127.0.0.1';\n"
         )
         port = _free_port()
-        command = [_program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--init-file={start}", f"--port={port}"]
-        command += [f"--socket={directory}/socket", f"--log-error={log}", f"--pid-file={directory}/pid"]
-        command += ["--bind-address=127.0.0.1", "--default-time-zone=+09:00", "--transaction-isolation=READ-COMMITTED"]
+        command = [
+            _program("mariadbd"),
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--init-file={start}",
+            f"--port={port}",
+        ]
+        command += [
+            f"--socket={directory}/socket",
+            f"--log-error={log}",
+            f"--pid-file={directory}/pid",
+        ]
+        command += [
+            "--bind-address=127.0.0.1",
+            "--default-time-zone=+09:00",
+            "--transaction-isolation=READ-COMMITTED",
+        ]
         process = subprocess.Popen(command, **account, stderr=subprocess.DEVNULL)
         try:
             url = f"mysql://app:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/app"
@@ -80,7 +108,11 @@ def mariadb() -> Iterator[str]:
 def execute(url: str, *statements: str) -> None:
     """Run statements as they stand, each of them committed."""
     parts = urlsplit(url)
-    account = {"user": parts.username, "password": unquote(parts.password or ""), "host": parts.hostname}
+    account = {
+        "user": parts.username,
+        "password": unquote(parts.password or ""),
+        "host": parts.hostname,
+    }
     place: dict[str, Any] = {"port": parts.port, "autocommit": True, **account}
     name = parts.path[1:]
     if parts.scheme == "postgresql":
@@ -104,7 +136,9 @@ def load_sample_data(url: str) -> None:
 @contextmanager
 def _directory(user: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A directory for a server and how to run it there: PostgreSQL refuses to run as root, and MariaDB warns."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{user}-", dir="/tmp"))  # a short path, as sockets need
+    directory = Path(
+        tempfile.mkdtemp(prefix=f"{user}-", dir="/tmp")
+    )  # a short path, as sockets need
     account: dict[str, Any] = {"cwd": directory}
     try:
         if os.geteuid() == 0:
@@ -118,14 +152,20 @@ def _directory(user: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _program(name: str) -> str:
     """A server's program; Debian keeps those of PostgreSQL and of daemons off the path of users."""
     places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/sbin")]
-    path = shutil.which(name) or next((str(place / name) for place in places if (place / name).exists()), None)
+    path = shutil.which(name) or next(
+        (str(place / name) for place in places if (place / name).exists()), None
+    )
     if path is None:
-        raise FileNotFoundError(f"{name} is not installed: apt-get install postgresql mariadb-server")
+        raise FileNotFoundError(
+            f"{name} is not installed: apt-get install postgresql mariadb-server"
+        )
     return path
 
 
 def _run(command: list[Any], account: dict[str, Any]) -> None:
-    output = subprocess.run(command, **account, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = subprocess.run(
+        command, **account, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if output.returncode:
         raise RuntimeError(f"{command[0]} failed: {output.stdout}")
 

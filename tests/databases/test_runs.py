@@ -2,6 +2,7 @@
 
 `pytest -m servers` starts both servers; a server or a driver that is missing is an error, and nothing is skipped.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,11 @@ from tests.databases.servers import PASSWORD, execute, mariadb, postgresql
 pytestmark = pytest.mark.servers
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-ZONES = ("UTC", "Europe/Berlin", "Pacific/Honolulu")  # the second with daylight saving; all known to servers.py
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "Pacific/Honolulu",
+)  # the second with daylight saving; all known to servers.py
 UTC = ZoneInfo("UTC")
 WAIT_SECONDS = 60  # for what takes one
 
@@ -91,7 +96,9 @@ def arrived(project: Project, server: FakeIterable, *args: str) -> Json:
     return {"sent": sent, "events": server.events, "csv": done.rows, **kept}
 
 
-SAMPLE = list(filter(str.strip, (ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8").split(";\n")))
+SAMPLE = list(
+    filter(str.strip, (ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8").split(";\n"))
+)
 QUERIES = ("pro_users_recent_engagement", "pro_users_page_views")
 LATEST = {  # when, in the sample data, each of the five customers was last there
     "amara.okafor@example.com": "2026-01-13 08:45:12",
@@ -104,7 +111,9 @@ REPORT = [{"page": "pricing", "views": 5, "users": 3}, {"page": "settings", "vie
 
 
 @pytest.fixture(scope="module", params=ZONES)
-def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Json]]:
+def reference(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, list[Json]]:
     """A zone, and what SQLite sends in it."""
     with FakeIterable() as server:
         project = new_project(tmp_path_factory.mktemp("sqlite"), server)
@@ -116,12 +125,17 @@ def test_the_shipped_queries_send_and_leave_the_same_from_every_database_in_ever
     reference: tuple[str, list[Json]], project: Project, database: str, server: FakeIterable
 ) -> None:
     zone, expected = reference
-    change(project, zone, "DROP TABLE IF EXISTS page_views", "DROP TABLE IF EXISTS customers", *SAMPLE)
+    change(
+        project, zone, "DROP TABLE IF EXISTS page_views", "DROP TABLE IF EXISTS customers", *SAMPLE
+    )
     project.settings["DATABASE_TIMEZONE"] = zone
     found = [arrived(project, server, "--query", query) for query in QUERIES]
     assert found == expected
     latest, all_views = (part["events"] for part in found)
-    local = {event["email"]: datetime.fromtimestamp(event["createdAt"], ZoneInfo(zone)) for event in latest.values()}
+    local = {
+        event["email"]: datetime.fromtimestamp(event["createdAt"], ZoneInfo(zone))
+        for event in latest.values()
+    }
     assert {email: f"{time:%Y-%m-%d %H:%M:%S}" for email, time in local.items()} == LATEST
     assert latest.items() <= all_views.items()  # an event has one id, whichever query sends it
     assert [(part["total_users"], part["reports"]) for part in found] == [
@@ -150,8 +164,13 @@ INSTANTS = {  # around the edges of a window of 24 hours, and around the hour th
 def test_a_window_means_the_same_moments_in_every_database_and_zone(
     project: Project, database: str, server: FakeIterable, zone: str
 ) -> None:
-    instants = {number: datetime.fromisoformat(f"{text}+00:00") for number, text in INSTANTS.items()}
-    texts = {number: f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}" for number, at in instants.items()}
+    instants = {
+        number: datetime.fromisoformat(f"{text}+00:00") for number, text in INSTANTS.items()
+    }
+    texts = {
+        number: f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+        for number, at in instants.items()
+    }
     with_zone = {"sqlite": "TEXT", "postgresql": "TIMESTAMPTZ", "mariadb": "TIMESTAMP"}[database]
     without = {"sqlite": "TEXT", "postgresql": "TIMESTAMP", "mariadb": "DATETIME"}[database]
     change(
@@ -162,9 +181,13 @@ def test_a_window_means_the_same_moments_in_every_database_and_zone(
     )  # fmt: skip
     project.queries(MOMENTS)
     project.settings["DATABASE_TIMEZONE"] = zone
-    found = arrived(project, server, "--query", "by_instant", "--as-of", "2026-03-29T12:00:00Z", "--days", "1")
+    found = arrived(
+        project, server, "--query", "by_instant", "--as-of", "2026-03-29T12:00:00Z", "--days", "1"
+    )
     created = {event["email"]: event["createdAt"] for event in found["events"].values()}
-    assert created == {f"u{number}@example.com": instants[number].timestamp() for number in (2, 3, 4, 5)}
+    assert created == {
+        f"u{number}@example.com": instants[number].timestamp() for number in (2, 3, 4, 5)
+    }
     assert found["reports"] == {"by_local_time": [{"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}]}
 
 
@@ -191,8 +214,16 @@ COLUMNS: list[tuple[str, str, tuple[str, str, str], Any, Json]] = [
     ("name", f"'{NAME}'", ("TEXT", "TEXT", "TEXT CHARACTER SET utf8mb4"), NAME, {}),
     ("nobody", "NULL", ("INTEGER", "INTEGER", "INTEGER"), None, {}),
 ]  # fmt: skip
-BINARY = {"sqlite": ("BLOB", "x'ff00'"), "postgresql": ("BYTEA", r"'\xff00'"), "mariadb": ("BLOB", "x'ff00'")}
-CELLS = {"sqlite": {"active": "1"}, "postgresql": {"instant": "2026-07-13 08:45:12+02:00"}, "mariadb": {}}
+BINARY = {
+    "sqlite": ("BLOB", "x'ff00'"),
+    "postgresql": ("BYTEA", r"'\xff00'"),
+    "mariadb": ("BLOB", "x'ff00'"),
+}
+CELLS = {
+    "sqlite": {"active": "1"},
+    "postgresql": {"instant": "2026-07-13 08:45:12+02:00"},
+    "mariadb": {},
+}
 KINDS = f"""\
 -- name: kinds
 -- email: email
@@ -218,7 +249,9 @@ def test_each_type_arrives_as_what_it_is_and_a_binary_cell_fails_its_call_alone(
     project: Project, database: str, server: FakeIterable
 ) -> None:
     binary, some_bytes = BINARY[database]
-    declared = ", ".join(f"{name} {kinds[DATABASES.index(database)]}" for name, _, kinds, *_ in COLUMNS)
+    declared = ", ".join(
+        f"{name} {kinds[DATABASES.index(database)]}" for name, _, kinds, *_ in COLUMNS
+    )
     values = ", ".join(sql for _, sql, *_ in COLUMNS)
     change(
         project, "Europe/Berlin", "DROP TABLE IF EXISTS kinds",
@@ -227,7 +260,9 @@ def test_each_type_arrives_as_what_it_is_and_a_binary_cell_fails_its_call_alone(
           for number, cell in ((1, "NULL"), (2, some_bytes), (3, "NULL"))),
     )  # fmt: skip
     project.queries(KINDS)
-    done = project.run("--query", "kinds", "--as-of", "2026-07-13 08:45:12", DATABASE_TIMEZONE="Europe/Berlin")
+    done = project.run(
+        "--query", "kinds", "--as-of", "2026-07-13 08:45:12", DATABASE_TIMEZONE="Europe/Berlin"
+    )
     assert done.code == 1
     check_counts(done.results, 3)
     assert (done.results["successful"], done.results["partial_failures"]) == (2, 1)
@@ -236,8 +271,15 @@ def test_each_type_arrives_as_what_it_is_and_a_binary_cell_fails_its_call_alone(
 
     fields = {name: other.get(database, value) for name, _, _, value, other in COLUMNS}
     events = [("events/track", user, dump(fields)) for user in IDS]
-    updates = [("users/update", user, dump({**fields, "attachment": None})) for user in IDS if user[1] != "2"]
-    sent = [(seen.path[5:], seen.body["email"], dump(seen.body["dataFields"])) for seen in server.requests]
+    updates = [
+        ("users/update", user, dump({**fields, "attachment": None}))
+        for user in IDS
+        if user[1] != "2"
+    ]
+    sent = [
+        (seen.path[5:], seen.body["email"], dump(seen.body["dataFields"]))
+        for seen in server.requests
+    ]
     assert sorted(sent) == sorted(events + updates)
     assert {event["email"]: (id_, event["createdAt"]) for id_, event in server.events.items()} == {
         user: (id_, 1783925112) for user, id_ in IDS.items()
@@ -280,16 +322,22 @@ def stand_in() -> Iterator[str]:
         process.terminate()
 
 
-def test_200_000_rows_are_delivered_in_little_memory(project: Project, with_server: str, stand_in: str) -> None:
+def test_200_000_rows_are_delivered_in_little_memory(
+    project: Project, with_server: str, stand_in: str
+) -> None:
     requests.post(f"{stand_in}/_stand_in/reset", timeout=WAIT_SECONDS)
     project.queries(SELECT + NUMBERS[with_server])
     settings = {"ITERABLE_API_BASE_URL": stand_in, "RATE_LIMIT_FACTOR": "1000"}
     command, _ = project.command("--quiet", "--query", "everybody", **settings)
     measuring = [sys.executable, "-c", MEASURE, *command]
-    measured = subprocess.run(measuring, cwd=project.directory, capture_output=True, text=True, timeout=300)
+    measured = subprocess.run(
+        measuring, cwd=project.directory, capture_output=True, text=True, timeout=300
+    )
     assert (measured.returncode, measured.stderr) == (0, "")
     assert int(measured.stdout) <= 110  # MiB
-    assert requests.get(f"{stand_in}/_stand_in/counts", timeout=WAIT_SECONDS).json()["users"] == MANY
+    assert (
+        requests.get(f"{stand_in}/_stand_in/counts", timeout=WAIT_SECONDS).json()["users"] == MANY
+    )
     done = Finished(0, "", "", project.output)
     check_counts(done.results, MANY)
     assert (done.results["successful"], len(done.rows)) == (MANY, MANY + 1)
@@ -298,7 +346,16 @@ def test_200_000_rows_are_delivered_in_little_memory(project: Project, with_serv
 # --- Failures
 
 LEFT = [".iterable_integration.lock", "iterable_integration.log"]
-PASSWORD_FORMS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), "p@ss", "p%40ss", "w/rd", "w%2Frd", "%25%3F")
+PASSWORD_FORMS = (
+    PASSWORD,
+    quote(PASSWORD, safe=""),
+    quote(PASSWORD),
+    "p@ss",
+    "p%40ss",
+    "w/rd",
+    "w%2Frd",
+    "%25%3F",
+)
 STEAL = {
     "postgresql": "FUNCTION steal() RETURNS INTEGER AS 'DELETE FROM safe RETURNING id' LANGUAGE sql",
     "mariadb": "FUNCTION steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN DELETE FROM safe; RETURN 1; END",
@@ -310,7 +367,11 @@ def check_nothing_happened(project: Project, server: FakeIterable, done: Finishe
     """Nothing was sent, nothing is left but lock and log, and no password is in what was printed or logged."""
     assert server.requests == []
     assert sorted(path.name for path in project.output.iterdir()) == LEFT
-    texts = [done.out, done.err, *(path.read_text(encoding="utf-8") for path in project.output.iterdir())]
+    texts = [
+        done.out,
+        done.err,
+        *(path.read_text(encoding="utf-8") for path in project.output.iterdir()),
+    ]
     assert [(form, text) for form in PASSWORD_FORMS for text in texts if form in text] == []
 
 
@@ -324,20 +385,42 @@ def check_failed(project: Project, server: FakeIterable, done: Finished, reason:
 @pytest.mark.parametrize(
     ("edit", "sql", "reason"),
     [
-        pytest.param(("%3F@", "%3Fx@"), "", "password authentication failed|Access denied", id="password"),
+        pytest.param(
+            ("%3F@", "%3Fx@"), "", "password authentication failed|Access denied", id="password"
+        ),
         pytest.param(("127.0.0.1", "no-such-host.invalid"), "", "no-such-host.invalid", id="host"),
         pytest.param((r"1:\d+/", "1:9/"), "", "Connection refused|Can't connect", id="port"),
-        pytest.param(("/app$", "/nowhere"), "", '"nowhere" does not exist|Unknown database', id="database"),
-        pytest.param(("", ""), "SELECT * FROM nowhere WHERE at < :until", "queries.sql, line 1.* exist", id="table"),
+        pytest.param(
+            ("/app$", "/nowhere"), "", '"nowhere" does not exist|Unknown database', id="database"
+        ),
+        pytest.param(
+            ("", ""),
+            "SELECT * FROM nowhere WHERE at < :until",
+            "queries.sql, line 1.* exist",
+            id="table",
+        ),
         pytest.param(("", ""), "DELETE FROM safe RETURNING email", "DELETE|READ ONLY", id="DELETE"),
-        pytest.param(("", ""), "SELECT steal() AS page", "cannot execute DELETE|READ ONLY", id="function"),
+        pytest.param(
+            ("", ""), "SELECT steal() AS page", "cannot execute DELETE|READ ONLY", id="function"
+        ),
         pytest.param(("", ""), "DROP TABLE safe", "DROP|READ ONLY", id="DROP"),
     ],
 )
 def test_a_database_that_refuses_is_one_line_and_nothing_is_sent(
-    project: Project, with_server: str, server: FakeIterable, edit: tuple[str, str], sql: str, reason: str
+    project: Project,
+    with_server: str,
+    server: FakeIterable,
+    edit: tuple[str, str],
+    sql: str,
+    reason: str,
 ) -> None:
-    change(project, "UTC", "DROP TABLE IF EXISTS safe", "CREATE TABLE safe (id INTEGER)", "INSERT INTO safe VALUES (7)")
+    change(
+        project,
+        "UTC",
+        "DROP TABLE IF EXISTS safe",
+        "CREATE TABLE safe (id INTEGER)",
+        "INSERT INTO safe VALUES (7)",
+    )
     change(project, "UTC", f"CREATE OR REPLACE {STEAL[with_server]}")
     if sql:
         project.queries(HEAD + sql)
@@ -371,7 +454,9 @@ def slow(project: Project, with_server: str) -> Iterator[tuple[subprocess.Popen[
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, (sleepers, has_rows)
         sleepers = ask(project, SLEEPERS[with_server])
-        has_rows = any(path.name.endswith(".part") and path.stat().st_size for path in project.output.iterdir())
+        has_rows = any(
+            path.name.endswith(".part") and path.stat().st_size for path in project.output.iterdir()
+        )
     yield process, KILL[with_server].format(sleepers[0][0])
     process.kill()
 
@@ -381,18 +466,30 @@ def test_a_connection_lost_during_the_query_is_one_line_and_nothing_is_sent(
 ) -> None:
     process, kill = slow
     change(project, "UTC", kill)
-    check_failed(project, server, project.finish(process), "terminating connection|Lost connection|was killed")
+    check_failed(
+        project,
+        server,
+        project.finish(process),
+        "terminating connection|Lost connection|was killed",
+    )
 
 
 def test_sigterm_during_a_slow_query_ends_the_run_at_once(
-    project: Project, slow: tuple[subprocess.Popen[str], str], with_server: str, server: FakeIterable
+    project: Project,
+    slow: tuple[subprocess.Popen[str], str],
+    with_server: str,
+    server: FakeIterable,
 ) -> None:
     process, kill = slow
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     done = project.finish(process)
     assert time.monotonic() - began < 10
-    assert (done.code, done.out, done.err) == (143, "", "main.py: interrupted before anything was sent\n")
+    assert (done.code, done.out, done.err) == (
+        143,
+        "",
+        "main.py: interrupted before anything was sent\n",
+    )
     check_nothing_happened(project, server, done)
     if ask(project, SLEEPERS[with_server]):  # MariaDB notices only when it has a row
         change(project, "UTC", kill)

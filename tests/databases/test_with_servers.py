@@ -24,7 +24,9 @@ from tests.databases.servers import PASSWORD, execute, load_sample_data, mariadb
 pytestmark = [
     pytest.mark.servers,
     # psycopg says this of a cursor whose connection is lost; Python shows it to nobody by default.
-    pytest.mark.filterwarnings("ignore:.*ServerCursor.* was deleted while still open:ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*ServerCursor.* was deleted while still open:ResourceWarning"
+    ),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,9 @@ def url(urls: dict[str, str], request: pytest.FixtureRequest) -> str:
     return urls[request.param]
 
 
-def run(database: Database, sql: str, since: datetime = SINCE, until: datetime = UNTIL) -> Iterator[tuple[Any, ...]]:
+def run(
+    database: Database, sql: str, since: datetime = SINCE, until: datetime = UNTIL
+) -> Iterator[tuple[Any, ...]]:
     return database.rows(Query("some_query", sql, Path("queries.sql"), 7, {}, {}), since, until)[1]
 
 
@@ -76,9 +80,14 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
     keys = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
     with connect(f"sqlite:///{tmp_path}/sample.db", UTC) as sqlite, connect(url, UTC) as server:
         for query in load_queries(ROOT / "queries.sql", keys).values():
-            (columns, expected), (same, actual) = (any_.rows(query, SINCE, UNTIL) for any_ in (sqlite, server))
+            (columns, expected), (same, actual) = (
+                any_.rows(query, SINCE, UNTIL) for any_ in (sqlite, server)
+            )
             assert same == columns
-            texts = [tuple(str(cell) if isinstance(cell, datetime) else cell for cell in row) for row in actual]
+            texts = [
+                tuple(str(cell) if isinstance(cell, datetime) else cell for cell in row)
+                for row in actual
+            ]
             assert texts == list(expected)
 
 
@@ -89,7 +98,10 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
     ("sql", "expected"),
     [
         ("TIMESTAMP '2026-07-13 08:45:12.5'", datetime(2026, 7, 13, 8, 45, 12, 500_000)),
-        ("TIMESTAMPTZ '2026-07-13 08:45:12Z'", datetime(2026, 7, 13, 8, 45, 12, tzinfo=timezone.utc)),
+        (
+            "TIMESTAMPTZ '2026-07-13 08:45:12Z'",
+            datetime(2026, 7, 13, 8, 45, 12, tzinfo=timezone.utc),
+        ),
         ("DATE '2026-01-13'", date(2026, 1, 13)),
         ("10::numeric(10,1)", Decimal("10.0")),
         ("1.5::double precision", 1.5),
@@ -110,7 +122,9 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
         ("TIMESTAMP '0044-03-15 12:00:00 BC'", UnreadableTime("0044-03-15 12:00:00 BC")),
     ],
 )
-def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: str, expected: object) -> None:
+def test_postgresql_values_arrive_as_what_they_are(
+    urls: dict[str, str], sql: str, expected: object
+) -> None:
     [(value,)] = fetch(urls["postgresql"], f"SELECT {sql} AS value", zone="Europe/Berlin")
     assert value == expected
     assert type(value) is type(expected)
@@ -120,8 +134,18 @@ def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: st
     ("kind", "values"),
     [
         ("DATETIME(1)", {"'2026-07-13 08:45:12.5'": datetime(2026, 7, 13, 8, 45, 12, 500_000)}),
-        ("TIMESTAMP NULL", {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)}),  # written in +09:00
-        ("DATE", {"'2026-01-13'": date(2026, 1, 13), "'0000-00-00'": UnreadableTime("0000-00-00"), "NULL": None}),
+        (
+            "TIMESTAMP NULL",
+            {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)},
+        ),  # written in +09:00
+        (
+            "DATE",
+            {
+                "'2026-01-13'": date(2026, 1, 13),
+                "'0000-00-00'": UnreadableTime("0000-00-00"),
+                "NULL": None,
+            },
+        ),
         ("DATETIME", {"'2026-01-00 00:00:00'": UnreadableTime("2026-01-00 00:00:00")}),
         ("DECIMAL(10,1)", {"10": Decimal("10.0")}),
         ("DOUBLE", {"1.5": 1.5}),
@@ -129,15 +153,29 @@ def test_postgresql_values_arrive_as_what_they_are(urls: dict[str, str], sql: st
         ("BOOLEAN", {"TRUE": True, "FALSE": False, "NULL": None, "7": 7}),
         ("BIT(1)", {"1": True, "0": False, "NULL": None}),
         ("TINYINT(2)", {"1": 1}),
-        ("JSON", {"""'{"a": 1}'""": '{"a": 1}'}),  # MariaDB's JSON is text, and its driver is told no more
-        ("UUID", {"'00000000-0000-0000-0000-00000000002a'": "00000000-0000-0000-0000-00000000002a"}),
-        ("VARCHAR(99) CHARACTER SET utf8mb4", {"'Łódź 東京 🎉 مرحبا'": "Łódź 東京 🎉 مرحبا", "NULL": None}),
+        (
+            "JSON",
+            {"""'{"a": 1}'""": '{"a": 1}'},
+        ),  # MariaDB's JSON is text, and its driver is told no more
+        (
+            "UUID",
+            {"'00000000-0000-0000-0000-00000000002a'": "00000000-0000-0000-0000-00000000002a"},
+        ),
+        (
+            "VARCHAR(99) CHARACTER SET utf8mb4",
+            {"'Łódź 東京 🎉 مرحبا'": "Łódź 東京 🎉 مرحبا", "NULL": None},
+        ),
         ("VARCHAR(9) CHARACTER SET latin1", {"'Köln'": "Köln"}),
         ("BLOB", {"x'ff00'": b"\xff\x00"}),
     ],
 )
-def test_mariadb_values_arrive_as_what_they_are(urls: dict[str, str], kind: str, values: dict[str, object]) -> None:
-    execute(urls["mariadb"], f"CREATE OR REPLACE TABLE kinds (number INTEGER AUTO_INCREMENT PRIMARY KEY, value {kind})")
+def test_mariadb_values_arrive_as_what_they_are(
+    urls: dict[str, str], kind: str, values: dict[str, object]
+) -> None:
+    execute(
+        urls["mariadb"],
+        f"CREATE OR REPLACE TABLE kinds (number INTEGER AUTO_INCREMENT PRIMARY KEY, value {kind})",
+    )
     execute(urls["mariadb"], *(f"INSERT INTO kinds (value) VALUES ({value})" for value in values))  # noqa: S608
     rows = fetch(urls["mariadb"], "SELECT value FROM kinds ORDER BY number", zone="Europe/Berlin")
     found = [value for (value,) in rows]
@@ -152,12 +190,21 @@ def test_mariadb_values_arrive_as_what_they_are(urls: dict[str, str], kind: str,
     ("zone", "since", "until"),
     [
         ("UTC", "2026-03-28 12:00:00", "2026-03-29 12:00:00"),
-        ("Europe/Berlin", "2026-03-28 13:00:00", "2026-03-29 14:00:00"),  # the clocks go forward in between
+        (
+            "Europe/Berlin",
+            "2026-03-28 13:00:00",
+            "2026-03-29 14:00:00",
+        ),  # the clocks go forward in between
         ("Pacific/Honolulu", "2026-03-28 02:00:00", "2026-03-29 02:00:00"),
     ],
 )
-def test_the_window_means_the_same_moments_in_every_zone(url: str, zone: str, since: str, until: str) -> None:
-    start, end = datetime(2026, 3, 28, 12, tzinfo=timezone.utc), datetime(2026, 3, 29, 12, tzinfo=timezone.utc)
+def test_the_window_means_the_same_moments_in_every_zone(
+    url: str, zone: str, since: str, until: str
+) -> None:
+    start, end = (
+        datetime(2026, 3, 28, 12, tzinfo=timezone.utc),
+        datetime(2026, 3, 29, 12, tzinfo=timezone.utc),
+    )
     mysql = url.startswith("mysql")
     execute(
         url,
@@ -168,10 +215,17 @@ def test_the_window_means_the_same_moments_in_every_zone(url: str, zone: str, si
         "INSERT INTO moments VALUES (3, '2026-03-29 12:00:00'), (4, '2026-03-29 12:00:01')",
     )
     with connect(url, ZoneInfo(zone)) as database:
-        found = run(database, "SELECT id FROM moments WHERE at >= :since AND at <= :until ORDER BY id", start, end)
+        found = run(
+            database,
+            "SELECT id FROM moments WHERE at >= :since AND at <= :until ORDER BY id",
+            start,
+            end,
+        )
         assert list(found) == [(2,), (3,)]
         kind = "DATETIME" if mysql else "TIMESTAMP"
-        [window] = run(database, f"SELECT CAST(:since AS {kind}) AS a, CAST(:until AS {kind}) AS b", start, end)
+        [window] = run(
+            database, f"SELECT CAST(:since AS {kind}) AS a, CAST(:until AS {kind}) AS b", start, end
+        )
         assert [str(bound) for bound in window] == [since, until]
 
 
@@ -182,11 +236,15 @@ def test_the_session_has_the_zone_and_times_with_a_zone_are_aware(urls: dict[str
         "Pacific/Honolulu",
     )
     assert (zone, time.isoformat()) == ("Pacific/Honolulu", "2026-07-13T02:00:00-10:00")
-    assert fetch(urls["mariadb"], "SELECT @@time_zone", "Pacific/Honolulu") == [("Pacific/Honolulu",)]
+    assert fetch(urls["mariadb"], "SELECT @@time_zone", "Pacific/Honolulu") == [
+        ("Pacific/Honolulu",)
+    ]
     assert fetch(urls["mariadb"], "SELECT @@time_zone", "UTC") == [("+00:00",)]
 
 
-def test_a_zone_that_mariadb_has_not_loaded_is_an_error_that_says_how_to(urls: dict[str, str]) -> None:
+def test_a_zone_that_mariadb_has_not_loaded_is_an_error_that_says_how_to(
+    urls: dict[str, str],
+) -> None:
     text = refusal(urls["mariadb"], zone="Asia/Tokyo")
     assert "Unknown or incorrect time zone: 'Asia/Tokyo'" in text
     assert "mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql" in text
@@ -198,25 +256,54 @@ def test_a_zone_that_mariadb_has_not_loaded_is_an_error_that_says_how_to(urls: d
 @pytest.mark.parametrize(
     ("server", "values", "rest"),
     [
-        ("postgresql", {"' :since'": " :since", "':until::x'": ":until::x", "'it''s :x'": "it's :x"}, ""),
+        (
+            "postgresql",
+            {"' :since'": " :since", "':until::x'": ":until::x", "'it''s :x'": "it's :x"},
+            "",
+        ),
         ("postgresql", {"$$ :since it's $$": " :since it's ", "$q$ $$ :x $q$": " $$ :x "}, ""),
         ("postgresql", {r"'\:x'": r"\:x", r"E'\' :x'": "' :x", r"E'\\'": "\\"}, ""),
         ("postgresql", {"1 -- :x it's\n": 1, "/* :since ' */ 2": 2}, "-- :until"),
-        ("postgresql", {"' 7 '::text::varchar(9)": " 7 ", "(1)::text": "1", "'1' :: integer": 1}, ""),
+        (
+            "postgresql",
+            {"' 7 '::text::varchar(9)": " 7 ", "(1)::text": "1", "'1' :: integer": 1},
+            "",
+        ),
         (
             "postgresql",
             {"a[1:2]": [5, 6], "a[:n]": [5], "(a)[n:n]": [5]},
             "FROM (SELECT ARRAY[5, 6, 7] AS a, 1 AS n) t",
         ),
-        ("postgresql", {":since::timestamp < :until": True, "ARRAY[:since, :until] @> ARRAY[:until]": True}, ""),
+        (
+            "postgresql",
+            {":since::timestamp < :until": True, "ARRAY[:since, :until] @> ARRAY[:until]": True},
+            "",
+        ),
         ("postgresql", {"'100%'": "100%", "'%s %(since)s %%'": "%s %(since)s %%", "5 % 3": 2}, ""),
-        ("postgresql", {"'%s %(since)s %%'": "%s %(since)s %%"}, "WHERE :since < :until AND 'ab' LIKE '%b'"),
-        ("mariadb", {"' :since'": " :since", "':until::x'": ":until::x", "'it''s :x'": "it's :x", '" :x"': " :x"}, ""),
+        (
+            "postgresql",
+            {"'%s %(since)s %%'": "%s %(since)s %%"},
+            "WHERE :since < :until AND 'ab' LIKE '%b'",
+        ),
+        (
+            "mariadb",
+            {
+                "' :since'": " :since",
+                "':until::x'": ":until::x",
+                "'it''s :x'": "it's :x",
+                '" :x"': " :x",
+            },
+            "",
+        ),
         ("mariadb", {"`a :since`": 1, "`b:x`": 2}, "FROM (SELECT 1 AS `a :since`, 2 AS `b:x`) t"),
         ("mariadb", {"1 -- :x it's\n": 1, "/* :since ' */ 2": 2, "3 /*! + 1 */": 4}, "-- :until"),
         ("mariadb", {r"'\\:x'": r"\:x", "CAST(:since AS DATETIME) < :until": 1}, ""),
         ("mariadb", {"'100%'": "100%", "'%s %(since)s %%'": "%s %(since)s %%", "5 % 3": 2}, ""),
-        ("mariadb", {"'%s %(since)s %%'": "%s %(since)s %%"}, "WHERE :since < :until AND 'ab' LIKE '%b'"),
+        (
+            "mariadb",
+            {"'%s %(since)s %%'": "%s %(since)s %%"},
+            "WHERE :since < :until AND 'ab' LIKE '%b'",
+        ),
     ],
 )
 def test_colons_and_percent_signs_arrive_as_they_stand(
@@ -231,7 +318,14 @@ def test_colons_and_percent_signs_arrive_as_they_stand(
 
 def test_columns_are_known_without_rows(url: str) -> None:
     with connect(url, UTC) as database:
-        asked = Query("q", "SELECT id, email AS address FROM customers WHERE id < 0", Path("queries.sql"), 7, {}, {})
+        asked = Query(
+            "q",
+            "SELECT id, email AS address FROM customers WHERE id < 0",
+            Path("queries.sql"),
+            7,
+            {},
+            {},
+        )
         columns, rows = database.rows(asked, SINCE, UNTIL)
         assert columns == ("id", "address")
         assert list(rows) == []
@@ -239,7 +333,10 @@ def test_columns_are_known_without_rows(url: str) -> None:
 
 def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> None:
     sql = "SELECT c.id, v.id FROM customers c JOIN page_views v ON v.user_id = c.id"
-    with connect(url, UTC) as database, pytest.raises(QueryFileError, match="2 result columns are named 'id'"):
+    with (
+        connect(url, UTC) as database,
+        pytest.raises(QueryFileError, match="2 result columns are named 'id'"),
+    ):
         run(database, sql)
 
 
@@ -318,11 +415,27 @@ def test_all_queries_see_one_snapshot(url: str) -> None:
     ("server", "sql", "reason"),
     [
         ("postgresql", "UPDATE customers SET email = 'x' RETURNING id", "UPDATE"),
-        ("postgresql", "WITH gone AS (DELETE FROM customers RETURNING id) SELECT id FROM gone", "data-modifying"),
+        (
+            "postgresql",
+            "WITH gone AS (DELETE FROM customers RETURNING id) SELECT id FROM gone",
+            "data-modifying",
+        ),
         ("postgresql", "SELECT steal()", "cannot execute UPDATE in a read-only transaction"),
-        ("postgresql", "SELECT nextval('numbers')", "cannot execute nextval() in a read-only transaction"),
-        ("mariadb", "UPDATE customers SET email = 'x'", "Cannot execute statement in a READ ONLY transaction"),
-        ("mariadb", "DELETE FROM customers RETURNING id", "Cannot execute statement in a READ ONLY transaction"),
+        (
+            "postgresql",
+            "SELECT nextval('numbers')",
+            "cannot execute nextval() in a read-only transaction",
+        ),
+        (
+            "mariadb",
+            "UPDATE customers SET email = 'x'",
+            "Cannot execute statement in a READ ONLY transaction",
+        ),
+        (
+            "mariadb",
+            "DELETE FROM customers RETURNING id",
+            "Cannot execute statement in a READ ONLY transaction",
+        ),
         ("mariadb", "SELECT steal()", "Cannot execute statement in a READ ONLY transaction"),
         ("mariadb", "DROP TABLE page_views", "Cannot execute statement in a READ ONLY transaction"),
     ],
@@ -339,7 +452,9 @@ def test_no_query_can_write(urls: dict[str, str], server: str, sql: str, reason:
         function = f"steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN {body}; RETURN 1; END"
         execute(urls[server], f"CREATE OR REPLACE FUNCTION {function}")
     assert reason in refusal(urls[server], sql)
-    assert fetch(urls[server], "SELECT COUNT(*) FROM customers WHERE email LIKE '%@example.com'") == [(16,)]
+    assert fetch(
+        urls[server], "SELECT COUNT(*) FROM customers WHERE email LIKE '%@example.com'"
+    ) == [(16,)]
     assert fetch(urls[server], "SELECT COUNT(*) FROM page_views") == [(40,)]
 
 
@@ -347,11 +462,19 @@ def test_no_query_can_write(urls: dict[str, str], server: str, sql: str, reason:
     ("server", "change", "reason"),
     [
         ("postgresql", ("%3F@", "@"), 'password authentication failed for user "app"'),
-        ("mariadb", ("%3F@", "@"), "Access denied for user 'app'@'localhost' (using password: YES)"),
+        (
+            "mariadb",
+            ("%3F@", "@"),
+            "Access denied for user 'app'@'localhost' (using password: YES)",
+        ),
         ("postgresql", ("/app$", "/nowhere"), 'database "nowhere" does not exist'),
         ("mariadb", ("/app$", "/nowhere"), "Unknown database 'nowhere'"),
         ("postgresql", ("127.0.0.1", "no-such-host.invalid"), "no-such-host.invalid"),
-        ("mariadb", ("127.0.0.1", "no-such-host.invalid"), "Can't connect to MySQL server on 'no-such-host.invalid'"),
+        (
+            "mariadb",
+            ("127.0.0.1", "no-such-host.invalid"),
+            "Can't connect to MySQL server on 'no-such-host.invalid'",
+        ),
         ("postgresql", (r"1:\d+/", "1:9/"), "Connection refused"),
         ("mariadb", (r"1:\d+/", "1:9/"), "Can't connect to MySQL server on '127.0.0.1'"),
         ("postgresql", ("$", "?no_such_option=1"), "no_such_option"),
@@ -380,8 +503,12 @@ def test_a_password_that_is_not_escaped_is_refused_without_showing_it(password: 
         assert "ss@" not in text
 
 
-@pytest.mark.parametrize("parameters", ["password=w%2Frd%40x&x=1", "x=1&api_TOKEN=w/rd@x", "pwd=a&pwd=w/rd@x"])
-def test_a_secret_that_a_driver_echoes_does_not_show(monkeypatch: pytest.MonkeyPatch, parameters: str) -> None:
+@pytest.mark.parametrize(
+    "parameters", ["password=w%2Frd%40x&x=1", "x=1&api_TOKEN=w/rd@x", "pwd=a&pwd=w/rd@x"]
+)
+def test_a_secret_that_a_driver_echoes_does_not_show(
+    monkeypatch: pytest.MonkeyPatch, parameters: str
+) -> None:
     echoed = "no: w/rd@x, w%2Frd%40x, w/rd%40x"
     parameters = parameters.replace("w/rd@x", "w%2Frd%40x")
 
@@ -405,7 +532,9 @@ def test_a_password_that_the_database_echoes_does_not_show(url: str) -> None:
     assert "***" in refusal(url, "SELECT * FROM " + table)  # noqa: S608
 
 
-@pytest.mark.parametrize("sql", ["SELECT * FROM nowhere", "SELECT * FROM nowhere WHERE :since < :until"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM nowhere", "SELECT * FROM nowhere WHERE :since < :until"]
+)
 def test_a_refused_query_is_named_with_the_reason(url: str, sql: str) -> None:
     text = refusal(url, sql)
     assert text.startswith("Query 'some_query' (queries.sql, line 7) failed: ")
@@ -415,15 +544,24 @@ def test_a_refused_query_is_named_with_the_reason(url: str, sql: str) -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_connection_lost_between_rows_is_a_database_error(
-    urls: dict[str, str], server: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    urls: dict[str, str],
+    server: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     mysql = server == "mariadb"
     with connect(urls[server], UTC) as database:
-        [(process,)] = run(database, "SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()")
+        [(process,)] = run(
+            database, "SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()"
+        )
         rows = iter(run(database, ENDLESS[server]))
         assert next(rows) == (1,)
-        execute(urls[server], f"KILL {process}" if mysql else f"SELECT pg_terminate_backend({process})")
-        with pytest.raises(DatabaseError, match=r"'some_query'.* failed: .*(onnection|gone away)") as caught:
+        execute(
+            urls[server], f"KILL {process}" if mysql else f"SELECT pg_terminate_backend({process})"
+        )
+        with pytest.raises(
+            DatabaseError, match=r"'some_query'.* failed: .*(onnection|gone away)"
+        ) as caught:
             for _ in rows:
                 pass
         assert PASSWORD not in str(caught.value)
@@ -434,7 +572,8 @@ def test_a_connection_lost_between_rows_is_a_database_error(
 
 
 @pytest.mark.parametrize(
-    ("server", "sql"), [("postgresql", "SELECT CAST(pg_sleep(600) AS text)"), ("mariadb", "SELECT SLEEP(600)")]
+    ("server", "sql"),
+    [("postgresql", "SELECT CAST(pg_sleep(600) AS text)"), ("mariadb", "SELECT SLEEP(600)")],
 )
 def test_a_signal_is_handled_during_a_long_query(
     urls: dict[str, str], server: str, sql: str, caplog: pytest.LogCaptureFixture

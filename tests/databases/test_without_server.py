@@ -39,7 +39,9 @@ from db import (
 UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
 SINCE = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
-UNTIL = datetime(2026, 3, 29, 12, 0, 0, 999_999, tzinfo=timezone.utc)  # Berlin's clocks went forward in between
+UNTIL = datetime(
+    2026, 3, 29, 12, 0, 0, 999_999, tzinfo=timezone.utc
+)  # Berlin's clocks went forward in between
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
 
 
@@ -90,7 +92,9 @@ def test_a_path_may_hold_any_character(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite", "sqlite+pysqlite"])
-def test_three_slashes_make_a_path_relative(tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_slashes_make_a_path_relative(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     create(tmp_path / "relative.db")
     monkeypatch.chdir(tmp_path)
     with connect(f"{scheme}:///relative.db", UTC) as database:
@@ -109,7 +113,10 @@ def test_three_slashes_make_a_path_relative(tmp_path: Path, scheme: str, monkeyp
         ("sqlite:///", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
         ("sqlite://missing.db", "names no SQLite file"),
-        ("missing.db", "DATABASE_URL cannot be read: it must be a URL, such as sqlite:///customers.db"),
+        (
+            "missing.db",
+            "DATABASE_URL cannot be read: it must be a URL, such as sqlite:///customers.db",
+        ),
     ],
 )
 def test_what_is_no_database_file_is_refused_and_never_created(
@@ -117,7 +124,9 @@ def test_what_is_no_database_file_is_refused_and_never_created(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "text.txt").write_text("no database, but more than the hundred bytes of a header " * 4)
+    (tmp_path / "text.txt").write_text(
+        "no database, but more than the hundred bytes of a header " * 4
+    )
     with pytest.raises(DatabaseError) as caught:
         connect(url, UTC)
     assert reason in str(caught.value)
@@ -125,7 +134,10 @@ def test_what_is_no_database_file_is_refused_and_never_created(
 
 
 def test_a_query_cannot_write(url: str) -> None:
-    with connect(url, UTC) as database, pytest.raises(DatabaseError, match="attempt to write a readonly database"):
+    with (
+        connect(url, UTC) as database,
+        pytest.raises(DatabaseError, match="attempt to write a readonly database"),
+    ):
         list(run(database, "INSERT INTO t VALUES (3) RETURNING a"))
 
 
@@ -137,22 +149,30 @@ def test_a_query_cannot_write(url: str) -> None:
         ("Pacific/Honolulu", "2026-03-28 02:00:00", "2026-03-29 02:00:00"),
     ],
 )
-def test_the_window_is_bound_as_text_in_the_zone(url: str, zone: str, since: str, until: str) -> None:
+def test_the_window_is_bound_as_text_in_the_zone(
+    url: str, zone: str, since: str, until: str
+) -> None:
     with connect(url, ZoneInfo(zone)) as database:
-        assert list(run(database, "SELECT :since, :until, typeof(:since)")) == [(since, until, "text")]
+        assert list(run(database, "SELECT :since, :until, typeof(:since)")) == [
+            (since, until, "text")
+        ]
 
 
 def test_a_colon_in_quotes_comments_and_names_is_no_parameter(url: str) -> None:
     sql = """SELECT ':since', ' :until it''s', "a" AS "b :since", `a` /* :until ' */ FROM t -- :since'"""
     with connect(url, UTC) as database:
-        columns, rows = database.rows(query(sql + "\nWHERE a = 1 AND '2026-03-29' > :since"), SINCE, UNTIL)
+        columns, rows = database.rows(
+            query(sql + "\nWHERE a = 1 AND '2026-03-29' > :since"), SINCE, UNTIL
+        )
         assert columns == ("':since'", "' :until it''s'", "b :since", "a")
         assert list(rows) == [(":since", " :until it's", 1, 1)]
 
 
 def test_columns_are_known_without_rows(url: str) -> None:
     with connect(url, UTC) as database:
-        columns, rows = database.rows(query("SELECT a AS first, a AS second FROM t WHERE a > 2"), SINCE, UNTIL)
+        columns, rows = database.rows(
+            query("SELECT a AS first, a AS second FROM t WHERE a > 2"), SINCE, UNTIL
+        )
         assert columns == ("first", "second")
         assert list(rows) == []
 
@@ -181,20 +201,30 @@ def test_a_statement_without_a_result_is_an_error_of_the_queries_file(url: str) 
 def test_a_refused_query_is_named_with_the_reason(url: str, sql: str, reason: str) -> None:
     with connect(url, UTC) as database, pytest.raises(DatabaseError) as caught:
         run(database, sql)
-    assert str(caught.value).startswith(f"Query 'some_query' (queries.sql, line 7) failed: {reason}")
+    assert str(caught.value).startswith(
+        f"Query 'some_query' (queries.sql, line 7) failed: {reason}"
+    )
 
 
 def test_an_error_between_rows_is_a_database_error(tmp_path: Path) -> None:
-    url = create(tmp_path / "a.db", "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (-9223372036854775808)")
+    url = create(
+        tmp_path / "a.db",
+        "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (-9223372036854775808)",
+    )
     with connect(url, UTC) as database:
         rows = iter(run(database, "SELECT abs(a) FROM t"))
         assert next(rows) == (1,)
-        with pytest.raises(DatabaseError, match=r"'some_query' \(queries.sql, line 7\) failed: integer overflow"):
+        with pytest.raises(
+            DatabaseError, match=r"'some_query' \(queries.sql, line 7\) failed: integer overflow"
+        ):
             list(rows)
 
 
 def test_broken_text_is_kept_in_its_cell_and_ends_no_query(tmp_path: Path) -> None:
-    url = create(tmp_path / "a.db", "CREATE TABLE t (a); INSERT INTO t VALUES ('é'), (CAST(x'41ff' AS TEXT)), ('東')")
+    url = create(
+        tmp_path / "a.db",
+        "CREATE TABLE t (a); INSERT INTO t VALUES ('é'), (CAST(x'41ff' AS TEXT)), ('東')",
+    )
     with connect(url, UTC) as database:
         assert list(run(database, "SELECT a FROM t")) == [("é",), ("A\udcff",), ("東",)]
 
@@ -202,7 +232,12 @@ def test_broken_text_is_kept_in_its_cell_and_ends_no_query(tmp_path: Path) -> No
 def test_values_keep_their_types(url: str) -> None:
     with connect(url, UTC) as database:
         values = [(1, 1.5, "1", None, b"\xff", 2**63 - 1, "2026-01-13")]
-        assert list(run(database, "SELECT 1, 1.5, '1', NULL, x'ff', 9223372036854775807, '2026-01-13'")) == values
+        assert (
+            list(
+                run(database, "SELECT 1, 1.5, '1', NULL, x'ff', 9223372036854775807, '2026-01-13'")
+            )
+            == values
+        )
 
 
 def test_rows_stream(url: str) -> None:
@@ -303,7 +338,11 @@ def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
         (1, 4, {1: 1}),  # TINYINT
         (16, 1, {b"\x01": True, b"\x00": False}),  # BIT(1)
         (16, 8, {b"\x01": b"\x01"}),  # BIT(8)
-        (10, 10, {date(2026, 1, 13): date(2026, 1, 13), "0000-00-00": UnreadableTime("0000-00-00")}),
+        (
+            10,
+            10,
+            {date(2026, 1, 13): date(2026, 1, 13), "0000-00-00": UnreadableTime("0000-00-00")},
+        ),
         (7, 19, {"0000-00-00 00:00:00": UnreadableTime("0000-00-00 00:00:00")}),
         (253, 10, {"0000-00-00": "0000-00-00"}),  # VARCHAR
     ],
@@ -313,7 +352,9 @@ def test_cells_of_mysql_become_what_their_column_is(
 ) -> None:
     rows = list(read_pymysql(MySQLResult([(cell,) for cell in [*cells, None]], (code, size))))
     expected = [*cells.values(), None]
-    assert [(value, type(value)) for (value,) in rows] == [(value, type(value)) for value in expected]
+    assert [(value, type(value)) for (value,) in rows] == [
+        (value, type(value)) for value in expected
+    ]
 
 
 def test_a_cell_of_mysql_that_cannot_be_read_keeps_pymysql_from_reading_on() -> None:
@@ -510,7 +551,19 @@ def test_rows_are_spooled_in_batches_of_so_many_rows_and_characters(
 
 
 def test_the_spool_keeps_types() -> None:
-    rows = [(1, 1.5, Decimal("1.50"), b"\xff", True, None, UnreadableTime("infinity"), SINCE, {"a": [1]})]
+    rows = [
+        (
+            1,
+            1.5,
+            Decimal("1.50"),
+            b"\xff",
+            True,
+            None,
+            UnreadableTime("infinity"),
+            SINCE,
+            {"a": [1]},
+        )
+    ]
     sizes_of_batches(rows, 1)
 
 

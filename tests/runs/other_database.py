@@ -37,7 +37,7 @@ def connect(url: str, zone: ZoneInfo) -> Database:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)
     import db
 
     db.connect = connect  # type: ignore[assignment]

@@ -99,8 +99,9 @@ NullPool = text = None
 
 def make_url(url):
     parts = urlsplit(url)
-    password = unquote(parts.password or "")
-    return Namespace(url=url, password=password, query=dict(parse_qsl(parts.query)))
+    password, query = unquote(parts.password or ""), dict(parse_qsl(parts.query))
+    place = {"host": "127.0.0.1", "database": "shop"}
+    return Namespace(url=url, password=password, query=query, **place)
 
 def create_engine(parsed, **options):
     def connect():

@@ -1,4 +1,5 @@
 """The ledger by itself: what it remembers of calls, for how long, and for whom."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -17,7 +18,9 @@ MARKS = [  # of two calls: to change these would send everything once more
 ]
 
 
-def open_ledger(path: Path, project: str = "p", writable: bool = True, today: int = 20_000) -> Ledger:
+def open_ledger(
+    path: Path, project: str = "p", writable: bool = True, today: int = 20_000
+) -> Ledger:
     return Ledger(path / "ledger.sqlite3", project, writable, today)
 
 
@@ -25,11 +28,17 @@ def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> lis
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
     before = ledger.begin(marks)
-    ledger.end((mark, accepted) for mark, was_delivered in zip(marks, before, strict=True) if not was_delivered)
+    ledger.end(
+        (mark, accepted)
+        for mark, was_delivered in zip(marks, before, strict=True)
+        if not was_delivered
+    )
     return before
 
 
-def test_what_was_accepted_is_known_to_the_next_run_until_another_payload_is_sent(tmp_path: Path) -> None:
+def test_what_was_accepted_is_known_to_the_next_run_until_another_payload_is_sent(
+    tmp_path: Path,
+) -> None:
     ledger = open_ledger(tmp_path)
     assert deliver(ledger, {"a": {"n": 1}, "b": {"n": 1}}) == [False, False]
     assert deliver(ledger, {"a": {"n": 2}}) == [False]
@@ -47,7 +56,9 @@ def test_thousands_of_calls_are_looked_up_at_once(tmp_path: Path) -> None:
     assert deliver(ledger, {**calls, "7": {"n": 0}}) == [number != 7 for number in range(10_000)]
 
 
-def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(tmp_path: Path) -> None:
+def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(
+    tmp_path: Path,
+) -> None:
     ledgers = [open_ledger(tmp_path, secret) for secret in "pq"]
     marks = [ledger.mark(name, {"n": n}) for ledger in ledgers for name in "ab" for n in (1, 2)]
     keys, digests = zip(*marks, strict=True)
@@ -77,7 +88,9 @@ def test_keys_and_digests_are_those_of_the_ledgers_that_users_have(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
-def test_what_was_not_seen_for_ninety_days_is_forgotten(tmp_path: Path, days: int, kept: bool) -> None:
+def test_what_was_not_seen_for_ninety_days_is_forgotten(
+    tmp_path: Path, days: int, kept: bool
+) -> None:
     ledger = open_ledger(tmp_path, today=20_000)
     deliver(ledger, {"a": 1})
     ledger.close()
@@ -143,12 +156,16 @@ def make_other(path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("spoil", [spoil_pages, make_other, lambda path: path.write_text("no database" * 100)])
+@pytest.mark.parametrize(
+    "spoil", [spoil_pages, make_other, lambda path: path.write_text("no database" * 100)]
+)
 def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / "ledger.sqlite3")
-    with pytest.raises(LedgerError, match=r"ledger\.sqlite3.*delete .*everything is sent once more"):
+    with pytest.raises(
+        LedgerError, match=r"ledger\.sqlite3.*delete .*everything is sent once more"
+    ):
         open_ledger(tmp_path)
 
 
@@ -164,11 +181,15 @@ def test_a_ledger_that_was_killed_before_it_had_tables_is_a_new_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(tmp_path: Path, at_once: bool) -> None:
+def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(
+    tmp_path: Path, at_once: bool
+) -> None:
     ledger = open_ledger(tmp_path)
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
     assert ledger.begin([first, second]) == [False, False]
-    for ended in ([[(first, True), (second, False)]] if at_once else [[(first, True)], [(second, False)]]):
+    for ended in (
+        [[(first, True), (second, False)]] if at_once else [[(first, True)], [(second, False)]]
+    ):
         ledger.end(ended)
     assert deliver(ledger, {"a": 1}, accepted=False) == deliver(ledger, {"a": 2}) == [False]
 
