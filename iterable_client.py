@@ -641,8 +641,8 @@ class Redactor:
     def __init__(self, credentials: Credentials) -> None:
         secrets = filter(None, [credentials.api_key, credentials.jwt_secret])
         longest_first = sorted(map(re.escape, secrets), key=len, reverse=True)
-        token = r"eyJ[\w-]+\.[\w-]+\.[\w-]*"
-        self._pattern = re.compile("|".join([*longest_first, token]), re.IGNORECASE)
+        tokens = r"eyJ[\w-]+\.[\w-]+\.[\w-]*"
+        self._pattern = re.compile("|".join([*longest_first, tokens]), re.IGNORECASE)
 
     def text(self, text: str) -> str:
         """The text without them."""

@@ -467,11 +467,6 @@ def read_base_url(text: str) -> str:
     return base_url
 
 
-def lower(text: str) -> str:
-    """What is read without regard to case."""
-    return text.lower()
-
-
 def is_true(text: str) -> bool:
     """What "true" or "false" means."""
     return text.lower() == "true"
@@ -480,10 +475,8 @@ def is_true(text: str) -> bool:
 NAME = matching("one word", r"[^\0]+")
 PATH = matching("a path", r"[^\0]+", Path)
 FLAG = matching("true or false", "(?i)true|false", is_true)
-MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", lower)
-LEVEL = matching(
-    "DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", lambda text: text.upper()
-)
+MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
+LEVEL = matching("DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", str.upper)
 KEY = matching(  # it goes into a header
     "printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+"
 )
@@ -904,11 +897,11 @@ def plan_row(plan: Plan, number: int, cells: Sequence[Any]) -> Row:
         return nobodys_row(plan, number, value, error)
     update = None
     if plan.user_fields is not None:
-        update = plan_call(plan_update, plan, user, cells)
+        update = plan_update(plan, plan.user_fields, user, cells)
     event = None
     event_id = None
     if plan.event is not None:
-        event = plan_call(plan_event, plan, user, cells)
+        event = plan_event(plan, plan.event, user, cells)
         if event.payload is not None:
             event_id = event.payload["id"]
     return Row(number, user, event_id, update, event)
@@ -926,40 +919,34 @@ def nobodys_row(
     return Row(number, text, None, update, event)
 
 
-def plan_call(
-    plan_payload: Callable[[Plan, str, Sequence[Any]], Json],
-    plan: Plan,
-    user: str,
-    cells: Sequence[Any],
-) -> Call:
-    """A call; where a cell cannot be sent, one that failed."""
+def plan_update(plan: Plan, columns: list[Column], user: str, cells: Sequence[Any]) -> Call:
+    """A row's user update; where a cell cannot be sent, one that failed."""
     try:
-        return Call(plan_payload(plan, user, cells))
+        user_fields = data_fields(columns, cells, plan.zone)
     except iterable_client.InvalidValueError as error:
         return Call(None, error.outcome)
+    return Call(iterable_client.user_update(plan.identifier_kind, user, user_fields))
 
 
-def plan_update(plan: Plan, user: str, cells: Sequence[Any]) -> Json:
-    """The payload of a row's user update."""
-    fields_ = data_fields(plan.user_fields or [], cells, plan.zone)
-    return iterable_client.user_update(plan.identifier_kind, user, fields_)
-
-
-def plan_event(plan: Plan, user: str, cells: Sequence[Any]) -> Json:
-    """The payload of a row's event."""
-    assert plan.event is not None
-    event_fields = data_fields(plan.event.fields, cells, plan.zone)
+def plan_event(plan: Plan, event: EventPlan, user: str, cells: Sequence[Any]) -> Call:
+    """A row's event; where a cell cannot be sent, one that failed."""
     time_text = ""
     created = None
-    if plan.event.time is not None:
-        utc = event_time(plan.event.time, cells, plan.zone)
-        time_text = iterable_client.format_time(utc)
-        created = iterable_client.unix_seconds(utc)
-    parts = own_parts(plan, cells, time_text) or [created, event_fields]
-    event_id = iterable_client.make_event_id([user, plan.event.name, *parts])
-    return iterable_client.event(
-        plan.identifier_kind, user, plan.event.name, event_fields, created, event_id
+    try:
+        event_fields = data_fields(event.fields, cells, plan.zone)
+        if event.time is not None:
+            utc = event_time(event.time, cells, plan.zone)
+            time_text = iterable_client.format_time(utc)
+            created = iterable_client.unix_seconds(utc)
+        own = own_parts(event, cells, time_text, plan.zone)
+    except iterable_client.InvalidValueError as error:
+        return Call(None, error.outcome)
+    parts = [user, event.name, *(own or [created, event_fields])]
+    event_id = iterable_client.make_event_id(parts)
+    payload = iterable_client.event(
+        plan.identifier_kind, user, event.name, event_fields, created, event_id
     )
+    return Call(payload)
 
 
 def event_time(column: Column, cells: Sequence[Any], zone: ZoneInfo) -> datetime:
@@ -971,22 +958,21 @@ def event_time(column: Column, cells: Sequence[Any], zone: ZoneInfo) -> datetime
         raise iterable_client.InvalidValueError(message) from None
 
 
-def own_parts(plan: Plan, cells: Sequence[Any], time_text: str) -> list[Any]:
+def own_parts(event: EventPlan, cells: Sequence[Any], time_text: str, zone: ZoneInfo) -> list[Any]:
     """What tells an event from others of its user and name; [] without `event id`."""
-    assert plan.event is not None
     parts: list[Any] = []
-    time_place = plan.event.time.place if plan.event.time else None
-    for name, place in plan.event.own:
-        value = time_text if place == time_place else cells[place]
+    for name, place in event.own:
+        value = cells[place]
+        if event.time and place == event.time.place:
+            value = time_text
         if isinstance(value, datetime):
             # With its fraction of a second, which a field would lose.
-            value = iterable_client.format_time(iterable_client.to_utc(value, plan.zone))
+            value = iterable_client.format_time(iterable_client.to_utc(value, zone))
         # Most cells, without a call.
         is_plain = value.__class__ is int or (value.__class__ is str and value.isascii())
-        parts.append(value if is_plain else iterable_client.clean_field(name, value, plan.zone))
+        parts.append(value if is_plain else iterable_client.clean_field(name, value, zone))
     if parts and parts.count(None) == len(parts):
-        name = plan.event.own[0].name
-        message = f"column {name}: nothing tells this event from others"
+        message = f"column {event.own[0].name}: nothing tells this event from others"
         raise iterable_client.InvalidValueError(message)
     return parts
 
