@@ -118,15 +118,9 @@ FIGURES = [
     Figure("few", "peak memory, {few:,} rows", MEMORY, at_most=80),
     Figure("many", "peak memory, {many:,} rows (one run)", MEMORY, at_most=80),
     Figure("growth", "difference of these two", MEMORY, at_most=15),
-    Figure(
-        "help",
-        "`main.py --help` against `python -c pass`, medians of {help} in turn",
-        TIMES,
-        at_most=1.5,
-    ),
 ]
 
-Sizes = Mapping[str, int]  # how many rows each measurement takes, or starts of help
+Sizes = Mapping[str, int]  # how many rows each measurement takes
 FULL = {
     "bulk": 50_000,
     "lifted": 200_000,
@@ -136,7 +130,6 @@ FULL = {
     "sequential": 100,
     "few": 10_000,
     "many": 1_000_000,
-    "help": 20,
 }
 QUICK = {
     "bulk": 20_000,
@@ -147,7 +140,6 @@ QUICK = {
     "sequential": 20,
     "few": 10_000,
     "many": 100_000,
-    "help": 5,
 }
 
 # --- The database ---------------------------------------------------------------------------------
@@ -453,20 +445,6 @@ def measure_memory(directory: Path, sizes: Sizes, number: int) -> Values:
     }
 
 
-def measure_help(directory: Path, sizes: Sizes, number: int) -> Values:
-    """How long help takes, in starts of the bare interpreter."""
-    times: dict[str, list[float]] = {"-c pass": [], f"{ROOT / 'main.py'} --help": []}
-    for _ in range(sizes["help"]):
-        for arguments, seconds in times.items():
-            began = time.perf_counter()
-            subprocess.run(
-                [sys.executable, *arguments.rsplit(" ", 1)], check=True, stdout=subprocess.DEVNULL
-            )
-            seconds.append(time.perf_counter() - began)
-    bare, with_help = map(median, times.values())
-    return {"help": with_help / bare}
-
-
 ROWS: dict[str, Callable[[Path, Sizes, int], Values]] = {
     "bulk": measure_bulk,
     "lifted": measure_lifted,
@@ -474,7 +452,6 @@ ROWS: dict[str, Callable[[Path, Sizes, int], Values]] = {
     "single": measure_single,
     "sequential": measure_sequential,
     "memory": measure_memory,
-    "help": measure_help,
 }
 
 # --- The table ------------------------------------------------------------------------------------
