@@ -61,7 +61,7 @@ Result = tuple[bool, Json]
 """Whether a call succeeded, and Iterable's own answer, or a {"code", "msg"} of ours."""
 
 
-# --- Operations ---------------------------------------------------------------------------------
+# --- Operations ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ BULK_ITEMS = 1000  # by Iterable's custom
 BULK_BYTES = 4_000_000  # "Max size of request body: 4MB", counted the strict way
 
 
-# --- Values -------------------------------------------------------------------------------------
+# --- Values -------------------------------------------------------------------
 
 EPOCH = datetime(1970, 1, 1)
 SECOND = timedelta(seconds=1)
@@ -313,7 +313,7 @@ def event(
     return payload
 
 
-# --- A row, its calls, and what became of them --------------------------------------------------
+# --- A row, its calls, and what became of them --------------------------------
 
 
 class Kind(Enum):
@@ -390,7 +390,7 @@ class Row:
         return [call for call in (self.update, self.event) if call]
 
 
-# --- What an answer says ------------------------------------------------------------------------
+# --- What an answer says ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,7 +563,7 @@ def user_of(payload: Json) -> str:
     return str(payload["userId"])
 
 
-# --- One attempt: HTTP, token, redaction --------------------------------------------------------
+# --- One attempt: HTTP, token, redaction --------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -762,7 +762,7 @@ def _is_iterables(body: Any, has_counts: bool) -> bool:
     return isinstance(body.get("code"), str)
 
 
-# --- Whether to try again, and after how long ---------------------------------------------------
+# --- Whether to try again, and after how long ---------------------------------
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0  # seconds; an answer that demands more ends the attempts of its call
@@ -824,7 +824,7 @@ def demanded_wait(status: int, headers: Mapping[str, str], body: Any) -> float:
     return 0.0
 
 
-# --- Stop, pace, health -------------------------------------------------------------------------
+# --- Stop, pace, health -------------------------------------------------------
 
 GRACE = 10.0  # seconds that calls on the wire get after a stop
 
@@ -960,7 +960,7 @@ def _is_useful(answer: Answer) -> bool:
     return has_come and not answer.retryable
 
 
-# --- The client ---------------------------------------------------------------------------------
+# --- The client ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1305,7 +1305,7 @@ def _may_be_one_rows_fault(answer: Answer) -> bool:
     return answer.status in (400, 413, 500) or answer.code == "BatchTooLarge"
 
 
-# --- Rows, from a pool of threads ---------------------------------------------------------------
+# --- Rows, from a pool of threads ---------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1435,7 +1435,7 @@ def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) ->
     yield Settled(shipment.rows, filtered)
 
 
-# --- Files --------------------------------------------------------------------------------------
+# --- Files --------------------------------------------------------------------
 
 # First characters that make a spreadsheet run a cell (OWASP, "CSV Injection").
 RISKY_STARTS = frozenset("=+-@\t\r")

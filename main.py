@@ -52,7 +52,7 @@ log = logging.getLogger("main")
 Json = dict[str, Any]
 
 
-# --- The run ------------------------------------------------------------------------------------
+# --- The run ------------------------------------------------------------------
 
 
 class RunError(Exception):
@@ -218,7 +218,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-# --- The output directory -----------------------------------------------------------------------
+# --- The output directory -----------------------------------------------------
 
 
 @contextmanager
@@ -309,7 +309,7 @@ def open_files(job: Job) -> Iterator[Files]:
             yield Files(csv, results, spool)
 
 
-# --- Command line -------------------------------------------------------------------------------
+# --- Command line -------------------------------------------------------------
 
 EPILOG = """\
 Settings come from the environment, then from .env; .env.example lists them all.
@@ -405,7 +405,7 @@ def add_setting_flag(
         parser.add_argument(flag, dest=name, action="store_const", const="true", help=text)
 
 
-# --- Settings -----------------------------------------------------------------------------------
+# --- Settings -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -681,7 +681,7 @@ def warn_of_readable_env_file(options: Options) -> None:
             log.warning("%s holds secrets and can be read by others: chmod 600 %s", path, path)
 
 
-# --- The query, and what its columns mean -------------------------------------------------------
+# --- The query, and what its columns mean -------------------------------------
 
 KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
 
@@ -874,7 +874,7 @@ def report_row(columns: Sequence[str], row: Sequence[Any], zone: ZoneInfo) -> Js
         return {name: str(cell) for name, cell in cells.items()}
 
 
-# --- From a row to calls ------------------------------------------------------------------------
+# --- From a row to calls ------------------------------------------------------
 
 
 def plan_batches(plan: Plan, spool: IO[bytes]) -> Iterator[list[Row]]:
@@ -990,7 +990,7 @@ def data_fields(columns: Sequence[Column], cells: Sequence[Any], zone: ZoneInfo)
     return data
 
 
-# --- The ledger: what Iterable accepted before --------------------------------------------------
+# --- The ledger: what Iterable accepted before --------------------------------
 
 
 @contextmanager
@@ -1077,7 +1077,7 @@ def is_left_to_send(row: Row) -> bool:
     return any(call.outcome is None for call in row.calls)
 
 
-# --- Sending ------------------------------------------------------------------------------------
+# --- Sending ------------------------------------------------------------------
 
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 
@@ -1118,7 +1118,7 @@ def make_client(job: Job, signals: Signals, plan: Plan) -> IterableClient:
     )
 
 
-# --- Results ------------------------------------------------------------------------------------
+# --- Results ------------------------------------------------------------------
 
 
 class RowState(Enum):
@@ -1269,7 +1269,7 @@ def call_json(call: Call | None) -> str:
     return to_json({"success": outcome.is_success, "response": outcome.answer})
 
 
-# --- The end of a run ---------------------------------------------------------------------------
+# --- The end of a run ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1368,7 +1368,7 @@ def report_end(
         print_summary(summary, skipped_calls, paths, out)
 
 
-# --- The screen ---------------------------------------------------------------------------------
+# --- The screen ---------------------------------------------------------------
 
 
 class Progress:
