@@ -29,7 +29,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import cache
@@ -44,7 +44,7 @@ from dotenv.parser import parse_stream
 
 import db
 import iterable_client
-from iterable_client import Call, IterableClient, Kind, Outcome, Row, Settled
+from iterable_client import Call, IterableClient, Kind, Outcome, Row, Settled, deliver
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
@@ -83,12 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_error(str(error), error.code)
     except (db.QueryFileError, db.LedgerError) as error:
         return report_error(str(error), 2)
-    except (KeyboardInterrupt, db.DatabaseError) as error:
-        # sqlite3 makes the latter of what a signal handler raises.
-        if signals.received:
-            message = "interrupted before anything was sent"
-            return report_error(message, 128 + signals.received)
+    except KeyboardInterrupt:
+        return report_error(INTERRUPTED, 128 + signals.received)
+    except db.DatabaseError as error:
+        if signals.received:  # sqlite3 makes this of what a signal handler raises
+            return report_error(INTERRUPTED, 128 + signals.received)
         return report_error(str(error), 3)
+
+
+INTERRUPTED = "interrupted before anything was sent"
 
 
 @dataclass(frozen=True)
@@ -126,23 +129,28 @@ def run(job: Job, signals: Signals) -> int:
         planned = plan_batches(fetched.plan, files.spool)
         if ledger:
             planned = merge_sparse(skip_known_calls(ledger, job.query.name, planned))
-        for settled in deliver(client, planned, sending, signals):
-            if ledger:
-                tell_ledger(ledger, settled.rows)
-            results.record(settled)
-            progress.show(results)
+        try:
+            for settled in settle(client, planned, sending, signals):
+                if ledger:
+                    tell_ledger(ledger, settled.rows)
+                results.record(settled)
+                progress.show(results)
+        except BaseException:
+            signals.stop.set()  # what ends the sending early ends its threads, too
+            raise
         progress.clear()
 
-        conclusion = conclude(job, client, signals, fetched.total, results)
-        warnings = ledger_warnings(job, ledger) + conclusion.warnings
-        conclusion = replace(conclusion, warnings=warnings)
-        summary = summarize(job, fetched, sending, client, results, conclusion)
-        paths = publish(files, results, summary)
+        warnings = ledger_warnings(job, ledger)
+        conclusion = conclude(client, signals, fetched.total, results, warnings)
+        csv_path = files.csv.commit()
+        summary = summarize(job, fetched, sending, client, results, conclusion, csv_path)
+        results.write_to(files.results.text, summary)
+        paths = [csv_path, files.results.commit()]
         report_end(job, conclusion, summary, results.skipped_calls, paths)
         return conclusion.exit_code
 
 
-def deliver(
+def settle(
     client: IterableClient | None,
     planned: Iterable[list[Row]],
     sending: Sending,
@@ -150,14 +158,9 @@ def deliver(
 ) -> Iterator[Settled]:
     """The rows with what became of their calls; without a client, in a dry run, as planned."""
     if client is None:
-        yield from map(Settled, planned)
-        return
+        return map(Settled, planned)
     signals.begin_sending()
-    try:
-        yield from iterable_client.deliver(client, planned, sending.is_bulk, sending.workers)
-    except BaseException:
-        signals.stop.set()  # what ends the sending early ends its threads, too
-        raise
+    return deliver(client, planned, sending.is_bulk, sending.workers)
 
 
 def prepare_process() -> None:
@@ -176,7 +179,11 @@ def prepare_process() -> None:
 
 
 class Signals:
-    """SIGINT and SIGTERM end a query at once, sending in good order, and anything when repeated."""
+    """What SIGINT and SIGTERM do.
+
+    While the query runs they end the run at once; then they stop the sending in good order. A
+    second one ends the process, whatever it does.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -224,16 +231,18 @@ def printable(text: str) -> str:
 @contextmanager
 def output_errors(directory: Path) -> Iterator[None]:
     """Makes what the system says of the files in there a RunError."""
-    advice = "Make room there and run again: no event is added twice"
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror or error}"
+        raise output_error(directory, error.strerror or str(error)) from error
     except sqlite3.Error as error:
-        reason = f"the ledger: {error}"
-    else:
-        return
-    raise RunError(f"Output could not be written to {directory}: {reason}. {advice}", 4)
+        raise output_error(directory, f"the ledger: {error}") from error
+
+
+def output_error(directory: Path, reason: str) -> RunError:
+    """What to say where a file could not be written."""
+    advice = "Make room there and run again: no event is added twice"
+    return RunError(f"Output could not be written to {directory}: {reason}. {advice}", 4)
 
 
 @contextmanager
@@ -339,10 +348,10 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
         parser.error("--limit must be at least 1, and a number of rows that can be")
     given = {}
-    for setting in fields(Settings):
-        text = getattr(args, setting.name, None)
+    for entry in fields(Settings):
+        text = getattr(args, entry.name, None)
         if text:
-            given[setting.name] = text
+            given[entry.name] = text
     return Options(
         demo=args.demo,
         dry_run=args.dry_run,
@@ -365,12 +374,12 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=False,
     )
-    kind = parser.add_mutually_exclusive_group()
+    mode = parser.add_mutually_exclusive_group()
     volume = parser.add_mutually_exclusive_group()
-    add_switch(kind, "--demo", "The whole job on sample data, against a local stand-in")
-    add_switch(kind, "--dry-run", "Query and write both files, but send nothing; needs no API key")
-    for setting in fields(Settings):
-        add_setting_flag(parser, setting.name, setting.metadata)
+    add_switch(mode, "--demo", "The whole job on sample data, against a local stand-in")
+    add_switch(mode, "--dry-run", "Query and write both files, but send nothing; needs no API key")
+    for entry in fields(Settings):
+        add_setting_flag(parser, entry.name, entry.metadata)
     as_of = "End of the window, YYYY-MM-DD[ HH:MM[:SS][Z|+HH:MM]]; default now"
     parser.add_argument("--as-of", metavar="TIME", help=as_of)
     limit = "Take only the first N rows of the query"
@@ -746,6 +755,9 @@ def check_mapping(query: db.Query) -> None:
         raise query.error(
             "exactly one of the keys 'email' and 'userId' must name the column of the user"
         )
+    for key in ("email", "userId", "event time"):
+        if key in keys and len(columns_of(query, key)) != 1:
+            raise query.error(f"'{key}' names one column, and no more", key)
     for name in ("email", "userId"):
         if name in columns_of(query, "user fields"):
             raise query.error(
@@ -817,7 +829,7 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
         return found
 
     kind = "email" if "email" in query.keys else "userId"
-    [identifier] = find(kind)[:1]
+    [identifier] = find(kind)
     user_fields = find("user fields") if "user fields" in query.keys else None
     event = None
     if "event" in query.keys:
@@ -930,19 +942,16 @@ def plan_update(plan: Plan, columns: list[Column], user: str, cells: Sequence[An
 
 def plan_event(plan: Plan, event: EventPlan, user: str, cells: Sequence[Any]) -> Call:
     """A row's event; where a cell cannot be sent, one that failed."""
-    time_text = ""
-    created = None
     try:
         event_fields = data_fields(event.fields, cells, plan.zone)
-        if event.time is not None:
-            utc = event_time(event.time, cells, plan.zone)
-            time_text = iterable_client.format_time(utc)
-            created = iterable_client.unix_seconds(utc)
-        own = own_parts(event, cells, time_text, plan.zone)
+        time = None if event.time is None else event_time(event.time, cells, plan.zone)
+        created = None if time is None else iterable_client.unix_seconds(time)
+        parts = [created, event_fields]
+        if event.own:
+            parts = own_parts(event, cells, time, plan.zone)
     except iterable_client.InvalidValueError as error:
         return Call(None, error.outcome)
-    parts = [user, event.name, *(own or [created, event_fields])]
-    event_id = iterable_client.make_event_id(parts)
+    event_id = iterable_client.make_event_id([user, event.name, *parts])
     payload = iterable_client.event(
         plan.identifier_kind, user, event.name, event_fields, created, event_id
     )
@@ -958,20 +967,27 @@ def event_time(column: Column, cells: Sequence[Any], zone: ZoneInfo) -> datetime
         raise iterable_client.InvalidValueError(message) from None
 
 
-def own_parts(event: EventPlan, cells: Sequence[Any], time_text: str, zone: ZoneInfo) -> list[Any]:
-    """What tells an event from others of its user and name; [] without `event id`."""
+def own_parts(
+    event: EventPlan, cells: Sequence[Any], time: datetime | None, zone: ZoneInfo
+) -> list[Any]:
+    """The values of the `event id` columns, as they go into the event's id.
+
+    Times have Iterable's form, with the fraction of a second that a field would lose. To
+    change anything here would double every event that was ever sent.
+    """
     parts: list[Any] = []
     for name, place in event.own:
         value = cells[place]
         if event.time and place == event.time.place:
-            value = time_text
+            value = time
+        elif isinstance(value, datetime):
+            value = iterable_client.to_utc(value, zone)
         if isinstance(value, datetime):
-            # With its fraction of a second, which a field would lose.
-            value = iterable_client.format_time(iterable_client.to_utc(value, zone))
+            value = iterable_client.format_time(value)
         # Most cells, without a call.
         is_plain = value.__class__ is int or (value.__class__ is str and value.isascii())
         parts.append(value if is_plain else iterable_client.clean_field(name, value, zone))
-    if parts and parts.count(None) == len(parts):
+    if parts.count(None) == len(parts):
         message = f"column {event.own[0].name}: nothing tells this event from others"
         raise iterable_client.InvalidValueError(message)
     return parts
@@ -1025,10 +1041,12 @@ def skip_known_calls(
         calls = []
         marks = []
         for row in rows:
-            for name, call in ((f"{query_name} {row.user}", row.update), (row.event_id, row.event)):
-                if call and call.payload is not None:
-                    calls.append(call)
-                    marks.append(ledger.mark(str(name), call.payload))
+            if row.update and row.update.payload is not None:
+                calls.append(row.update)
+                marks.append(ledger.mark(f"{query_name} {row.user}", row.update.payload))
+            if row.event and row.event.payload is not None:
+                calls.append(row.event)
+                marks.append(ledger.mark(f"{row.event_id}", row.event.payload))
         for call, mark, is_known in zip(calls, marks, ledger.begin(marks), strict=True):
             if is_known:
                 call.outcome = iterable_client.SKIPPED
@@ -1053,21 +1071,22 @@ MERGED_ROWS = 5000  # in memory at a time, for each batch on its way
 
 
 def merge_sparse(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
-    """Joins neighbours that together leave no more to send than one batch does.
+    """Joins neighbours that together leave no more to send than one full batch.
 
-    Batches are full by rows or by characters, so what is left of one is counted as a share.
+    Three batches of which 30% are left to send go out as one request. A batch is full by rows
+    or by characters, so what is left of it counts as a fraction of a full one.
     """
     merged: list[Row] = []
-    load = 0.0
+    merged_fraction = 0.0
     for rows in batches:
-        share = sum(is_left_to_send(row) for row in rows) / len(rows)
-        is_full = load + share > 1 or len(merged) >= MERGED_ROWS
-        if merged and is_full:
+        fraction = sum(is_left_to_send(row) for row in rows) / len(rows)
+        is_too_much = merged_fraction + fraction > 1 or len(merged) >= MERGED_ROWS
+        if merged and is_too_much:
             yield merged
             merged = []
-            load = 0.0
+            merged_fraction = 0.0
         merged = merged + rows
-        load += share
+        merged_fraction += fraction
     if merged:
         yield merged
 
@@ -1142,10 +1161,9 @@ def judge_row(kinds: tuple[Kind | None, ...]) -> RowState:
         return RowState.UNCHANGED
     if tried.count(Kind.NOT_SENT) == len(tried):
         return RowState.NOT_SENT
-    failed = len(tried) - tried.count(Kind.ACCEPTED)
-    if failed == 0:
+    if tried.count(Kind.ACCEPTED) == len(tried):
         return RowState.SUCCESSFUL
-    if failed < len(kinds):
+    if Kind.ACCEPTED in kinds or Kind.SKIPPED in kinds:
         return RowState.PARTIAL_FAILURE
     return RowState.FAILED
 
@@ -1224,11 +1242,6 @@ class Results:
         """The number of rows that have an outcome."""
         return sum(self.states[state] for state in COUNTED)
 
-    @property
-    def failed_calls(self) -> int:
-        """The number of calls that failed."""
-        return self.failure_reasons.total()
-
     def write_to(self, file: IO[str], summary: Json) -> None:
         """Writes the results file: the summary, which is known last, first; then the lines."""
         entries = [
@@ -1282,22 +1295,29 @@ class Conclusion:
 
 
 def conclude(
-    job: Job, client: IterableClient | None, signals: Signals, total: int, results: Results
+    client: IterableClient | None,
+    signals: Signals,
+    total: int,
+    results: Results,
+    warnings: list[str],
 ) -> Conclusion:
-    """How the run ended, and what a person should know of that."""
+    """How the run ended, and what a person should know of it beside `warnings`.
+
+    What the client found to be hopeless goes before a signal, since a run that is repeated
+    would end alike; a signal goes before the lack of answers, which it may have caused.
+    """
     has_failures = bool(results.failure_reasons)
     if client is None:
-        return Conclusion("dry_run", int(has_failures), [])
-    warnings = []
+        return Conclusion("dry_run", int(has_failures), warnings)
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
-        warnings.append(
-            f"Iterable dropped fields that the project does not know, and said success: {names}"
-        )
+        text = f"Iterable dropped fields that the project does not know, and said success: {names}"
+        warnings = [*warnings, text]
     health = client.health
+    is_cut_short = results.is_cut_short or results.recorded < total
     if health.ending:
         return Conclusion("aborted", 4, [*warnings, health.ending])
-    if signals.received and (results.is_cut_short or results.recorded < total):
+    if signals.received and is_cut_short:
         return Conclusion("interrupted", 128 + signals.received, warnings)
     if client.counts["sent"] and not health.was_answered:
         return Conclusion("aborted", 4, [*warnings, health.no_answer])
@@ -1313,6 +1333,7 @@ def summarize(
     client: IterableClient | None,
     results: Results,
     conclusion: Conclusion,
+    csv_path: Path,
 ) -> Json:
     """What stands in the results file before the records."""
     settings, finished = job.settings, datetime.now(timezone.utc)
@@ -1328,7 +1349,7 @@ def summarize(
         "send_mode": "bulk" if sending.is_bulk else "single",
         "authentication": "jwt" if settings.use_jwt_auth else "api_key",
         "base_url": settings.iterable_api_base_url,
-        "csv_file": "",  # known when it appears
+        "csv_file": csv_path.name,
         "warnings": conclusion.warnings,
     }
     counts = {state.value: results.states[state] for state in COUNTED}
@@ -1342,14 +1363,6 @@ def summarize(
         "requests": requests,
         "reports": fetched.reports,
     }
-
-
-def publish(files: Files, results: Results, summary: Json) -> list[Path]:
-    """Lets both files appear, the CSV first; returns their paths."""
-    csv_path = files.csv.commit()
-    summary["run"]["csv_file"] = csv_path.name
-    results.write_to(files.results.text, summary)
-    return [csv_path, files.results.commit()]
 
 
 def report_end(

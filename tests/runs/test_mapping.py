@@ -103,3 +103,14 @@ def test_a_mistake_in_another_query_of_the_file_is_an_error_too(
         SELECT 1 AS e""")
     done = project.run(QUERY="q")
     check_ended_with_a_sentence(project, server, done, 2, "line 5, query 'other'")
+
+
+@pytest.mark.parametrize("columns", ["email, n", ","])
+def test_a_key_that_takes_one_column_takes_no_other_number(
+    project: Project, server: FakeIterable, columns: str
+) -> None:
+    keys = f"-- name: q\n-- email: {columns}\n-- user fields: n\n"
+    project.queries(keys + "SELECT 1 AS n, 'a@example.com' AS email")
+    done = project.run(QUERY="q")
+    assert (done.code, server.requests) == (2, [])
+    assert "line 2, query 'q': 'email' names one column" in done.err
