@@ -316,7 +316,7 @@ def event(
 # --- A row, its calls, and what became of them --------------------------------
 
 
-class Kind(Enum):
+class Kind(str, Enum):  # of str, whose hash and == are C: 1 us a row
     """What became of a call."""
 
     ACCEPTED = "accepted"
@@ -387,7 +387,9 @@ class Row:
     @property
     def calls(self) -> list[Call]:
         """The calls that there are, in the order in which they are sent."""
-        return [call for call in (self.update, self.event) if call]
+        if self.update is None:
+            return [] if self.event is None else [self.event]
+        return [self.update] if self.event is None else [self.update, self.event]
 
 
 # --- What an answer says ------------------------------------------------------

@@ -1140,7 +1140,7 @@ def make_client(job: Job, signals: Signals, plan: Plan) -> IterableClient:
 # --- Results ------------------------------------------------------------------
 
 
-class RowState(Enum):
+class RowState(str, Enum):  # of str, whose hash is C
     """What became of a row, by the names that the results file has for the counts."""
 
     SUCCESSFUL = "successful"
@@ -1220,10 +1220,11 @@ class Results:
 
     def _count(self, row: Row) -> RowState:
         outcomes = [call.outcome for call in row.calls]
-        kinds = [outcome and outcome.kind for outcome in outcomes]
-        state = judge_row(tuple(kinds))
+        kinds = tuple([outcome and outcome.kind for outcome in outcomes])
+        state = judge_row(kinds)
         self.states[state] += 1
-        if state != RowState.NOT_SENT:
+        is_plain = state == RowState.SUCCESSFUL and Kind.SKIPPED not in kinds
+        if not is_plain and state != RowState.NOT_SENT:
             for outcome in outcomes:
                 if outcome:
                     self._count_call(outcome)
@@ -1264,7 +1265,8 @@ def record_line(row: Row, identifier_kind: str, state: RowState, now: str) -> st
     )
 
 
-BULK_ACCEPTED_JSON = to_json({"success": True, "response": iterable_client.BULK_ACCEPTED.answer})
+BULK_ANSWER = iterable_client.BULK_ACCEPTED.answer
+BULK_ACCEPTED_JSON = to_json({"success": True, "response": BULK_ANSWER})
 SKIPPED_JSON = to_json({"success": True, "skipped": True})
 
 
@@ -1277,7 +1279,7 @@ def call_json(call: Call | None) -> str:
         return to_json({"success": None, "request": call.payload})
     if outcome.kind == Kind.SKIPPED:
         return SKIPPED_JSON
-    if outcome == iterable_client.BULK_ACCEPTED:
+    if outcome.kind == Kind.ACCEPTED and outcome.answer == BULK_ANSWER:
         return BULK_ACCEPTED_JSON
     return to_json({"success": outcome.is_success, "response": outcome.answer})
 
