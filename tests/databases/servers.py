@@ -1,9 +1,10 @@
-"""Private PostgreSQL and MariaDB servers for tests: in a temporary directory, on a free port, gone at the end.
+"""Private PostgreSQL and MariaDB servers for tests.
 
     with postgresql() as url, mariadb() as other_url:
         load_sample_data(url)
 
-They need the programs of Debian's packages postgresql and mariadb-server, and the drivers of requirements-ci.txt.
+Each runs in a temporary directory, on a free port, and is gone at the end. They need the programs
+of Debian's packages postgresql and mariadb-server, and the drivers of requirements-ci.txt.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from tests.project import ROOT
+
 PASSWORD = "p@ss:w/rd#1%?"  # all that a URL has to escape
 MARIADB_ZONES = ("Europe/Berlin", "Pacific/Honolulu")  # the others stay unknown to the server
 START_SECONDS = 60
@@ -28,26 +31,12 @@ START_SECONDS = 60
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Start PostgreSQL; the URL is that of a database `app`, which its user `app` may do anything in."""
+    """Start PostgreSQL; the URL is that of a database `app`, which its user `app` owns."""
     with _directory("postgres") as (directory, account):
-        data = directory / "data"
-        password_file = directory / "password"
-        password_file.write_text(PASSWORD)
-        password_file.chmod(0o644)  # in a directory that only its owner can enter
-        initdb = [
-            _program("initdb"),
-            "-D",
-            data,
-            "-U",
-            "app",
-            "--pwfile",
-            password_file,
-            "--auth=scram-sha-256",
-        ]
-        _run([*initdb, "--encoding=UTF8", "--locale=C", "--no-sync"], account)
+        _run(_initdb_command(directory), account)
         port = _free_port()
-        options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=Asia/Tokyo"
-        pg_ctl = [_program("pg_ctl"), "-D", data, "-w", "-t", str(START_SECONDS)]
+        pg_ctl = [_program("pg_ctl"), "-D", directory / "data", "-w", "-t", str(START_SECONDS)]
+        options = _postgresql_options(directory, port)
         _run([*pg_ctl, "-l", directory / "log", "-o", options, "start"], account)
         try:
             server = f"postgresql://app:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
@@ -57,46 +46,51 @@ def postgresql() -> Iterator[str]:
             _run([*pg_ctl, "-m", "immediate", "stop"], account)
 
 
+def _initdb_command(directory: Path) -> list[Any]:
+    password_file = directory / "password"
+    password_file.write_text(PASSWORD)
+    password_file.chmod(0o644)  # in a directory that only its owner can enter
+    return [
+        _program("initdb"),
+        f"--pgdata={directory}/data",
+        "--username=app",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+
+
+def _postgresql_options(directory: Path, port: int) -> str:
+    options = [
+        f"-p {port}",
+        f"-k {directory}",
+        "-c listen_addresses=127.0.0.1",
+        "-c fsync=off",
+        "-c timezone=Asia/Tokyo",
+    ]
+    return " ".join(options)
+
+
 @contextmanager
 def mariadb() -> Iterator[str]:
-    """Start MariaDB; the URL is that of a database `app`, which its user `app` may do anything in."""
+    """Start MariaDB; the URL is that of a database `app`, which its user `app` owns."""
     with _directory("mysql") as (directory, account):
-        data, log = directory / "data", directory / "log"
         install = [
             _program("mariadb-install-db"),
             "--no-defaults",
-            f"--datadir={data}",
+            f"--datadir={directory}/data",
             "--skip-test-db",
+            "--auth-root-authentication-method=normal",
         ]
-        _run([*install, "--auth-root-authentication-method=normal"], account)
-        start = directory / "start.sql"
-        start.write_text(
-            "CREATE DATABASE app CHARACTER SET utf8mb4;\n"
-            f"CREATE USER app@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
-            "GRANT ALL ON *.* TO app@'127.0.0.1';\n"
-        )
+        _run(install, account)
         port = _free_port()
-        command = [
-            _program("mariadbd"),
-            "--no-defaults",
-            f"--datadir={data}",
-            f"--init-file={start}",
-            f"--port={port}",
-        ]
-        command += [
-            f"--socket={directory}/socket",
-            f"--log-error={log}",
-            f"--pid-file={directory}/pid",
-        ]
-        command += [
-            "--bind-address=127.0.0.1",
-            "--default-time-zone=+09:00",
-            "--transaction-isolation=READ-COMMITTED",
-        ]
+        command = _mariadb_command(directory, port)
         process = subprocess.Popen(command, **account, stderr=subprocess.DEVNULL)
         try:
+            _wait_for(port, process, directory / "log")
             url = f"mysql://app:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/app"
-            _wait_for(port, process, log)
             for zone in MARIADB_ZONES:
                 _load_zone(url, zone)
             yield url
@@ -105,20 +99,31 @@ def mariadb() -> Iterator[str]:
             process.wait(START_SECONDS)
 
 
+def _mariadb_command(directory: Path, port: int) -> list[str]:
+    start = directory / "start.sql"
+    start.write_text(
+        "CREATE DATABASE app CHARACTER SET utf8mb4;\n"
+        f"CREATE USER app@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
+        "GRANT ALL ON *.* TO app@'127.0.0.1';\n"
+    )
+    return [
+        _program("mariadbd"),
+        "--no-defaults",
+        f"--datadir={directory}/data",
+        f"--init-file={start}",
+        f"--port={port}",
+        f"--socket={directory}/socket",
+        f"--log-error={directory}/log",
+        f"--pid-file={directory}/pid",
+        "--bind-address=127.0.0.1",
+        "--default-time-zone=+09:00",
+        "--transaction-isolation=READ-COMMITTED",
+    ]
+
+
 def execute(url: str, *statements: str) -> None:
     """Run statements as they stand, each of them committed."""
-    parts = urlsplit(url)
-    account = {
-        "user": parts.username,
-        "password": unquote(parts.password or ""),
-        "host": parts.hostname,
-    }
-    place: dict[str, Any] = {"port": parts.port, "autocommit": True, **account}
-    name = parts.path[1:]
-    if parts.scheme == "postgresql":
-        connection = importlib.import_module("psycopg").connect(dbname=name, **place)
-    else:
-        connection = importlib.import_module("pymysql").connect(database=name, **place)
+    connection = _connect(url)
     try:
         for statement in statements:
             connection.cursor().execute(statement)
@@ -126,19 +131,56 @@ def execute(url: str, *statements: str) -> None:
         connection.close()
 
 
+def _connect(url: str) -> Any:
+    """A connection of the driver's own, which commits each statement."""
+    parts = urlsplit(url)
+    place: dict[str, Any] = {
+        "host": parts.hostname,
+        "port": parts.port,
+        "user": parts.username,
+        "password": unquote(parts.password or ""),
+        "autocommit": True,
+    }
+    name = parts.path[1:]
+    if parts.scheme == "postgresql":
+        return importlib.import_module("psycopg").connect(dbname=name, **place)
+    return importlib.import_module("pymysql").connect(database=name, **place)
+
+
+def setting_zone(url: str, zone: str) -> str:
+    """The statement that gives a session that zone."""
+    if not url.startswith("mysql"):
+        return f"SET TIME ZONE '{zone}'"
+    if zone == "UTC":  # which MariaDB knows by its offset only
+        return "SET time_zone = '+00:00'"
+    return f"SET time_zone = '{zone}'"
+
+
+def sample_statements() -> list[str]:
+    """The statements that create the sample tables."""
+    return _statements((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
+
+
 def load_sample_data(url: str) -> None:
     """Create the sample tables; their times are UTC."""
-    script = (Path(__file__).parents[1] / "sample_data.sql").read_text(encoding="utf-8")
-    zone = "SET time_zone = '+00:00'" if url.startswith("mysql") else "SET TIME ZONE 'UTC'"
-    execute(url, zone, *filter(str.strip, script.split(";\n")))
+    execute(url, setting_zone(url, "UTC"), *sample_statements())
+
+
+def _statements(script: str) -> list[str]:
+    statements = []
+    for part in script.split(";\n"):
+        if part.strip():
+            statements.append(part.strip())
+    return statements
 
 
 @contextmanager
 def _directory(user: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A directory for a server and how to run it there: PostgreSQL refuses to run as root, and MariaDB warns."""
-    directory = Path(
-        tempfile.mkdtemp(prefix=f"{user}-", dir="/tmp")
-    )  # a short path, as sockets need
+    """A directory for a server, and how to run it there.
+
+    PostgreSQL refuses to run as root, and MariaDB warns. The path is short, as sockets need.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=f"{user}-", dir="/tmp"))
     account: dict[str, Any] = {"cwd": directory}
     try:
         if os.geteuid() == 0:
@@ -151,15 +193,14 @@ def _directory(user: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _program(name: str) -> str:
     """A server's program; Debian keeps those of PostgreSQL and of daemons off the path of users."""
-    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/sbin")]
-    path = shutil.which(name) or next(
-        (str(place / name) for place in places if (place / name).exists()), None
-    )
-    if path is None:
-        raise FileNotFoundError(
-            f"{name} is not installed: apt-get install postgresql mariadb-server"
-        )
-    return path
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in [*newest_first, Path("/usr/sbin")]:
+        if (folder / name).exists():
+            return str(folder / name)
+    raise FileNotFoundError(f"{name} is not installed: apt-get install postgresql mariadb-server")
 
 
 def _run(command: list[Any], account: dict[str, Any]) -> None:
@@ -190,4 +231,4 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def _load_zone(url: str, zone: str) -> None:
     command = [_program("mariadb-tzinfo-to-sql"), f"/usr/share/zoneinfo/{zone}", zone]
     script = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    execute(url, "USE mysql", *filter(None, map(str.strip, script.split(";\n"))))
+    execute(url, "USE mysql", *_statements(script))

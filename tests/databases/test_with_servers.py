@@ -1,4 +1,7 @@
-"""Databases with a server: PostgreSQL and MariaDB as they are. `pytest -m servers` starts both; nothing is skipped."""
+"""Databases with a server: PostgreSQL and MariaDB as they are.
+
+`pytest -m servers` starts both; nothing is skipped.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from db import Database, DatabaseError, Query, QueryFileError, UnreadableTime, connect, load_queries
+from db import DatabaseError, QueryFileError, UnreadableTime, connect, load_queries
 from tests import demo
-from tests.databases.servers import PASSWORD, execute, load_sample_data, mariadb, postgresql
+from tests.databases.queries import SINCE, UNTIL, query, run
+from tests.databases.servers import (
+    PASSWORD,
+    execute,
+    load_sample_data,
+    mariadb,
+    postgresql,
+    setting_zone,
+)
+from tests.project import ROOT
 
 pytestmark = [
     pytest.mark.servers,
@@ -29,10 +41,7 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
 UTC = ZoneInfo("UTC")
-UNTIL = datetime(2026, 1, 13, 12, tzinfo=timezone.utc)
-SINCE = UNTIL - timedelta(days=7)
 SERVERS = ("postgresql", "mariadb")
 
 
@@ -52,12 +61,6 @@ def url(urls: dict[str, str], request: pytest.FixtureRequest) -> str:
     return urls[request.param]
 
 
-def run(
-    database: Database, sql: str, since: datetime = SINCE, until: datetime = UNTIL
-) -> Iterator[tuple[Any, ...]]:
-    return database.rows(Query("some_query", sql, Path("queries.sql"), 7, {}, {}), since, until)[1]
-
-
 def fetch(url: str, sql: str, zone: str = "UTC") -> list[tuple[Any, ...]]:
     with connect(url, ZoneInfo(zone)) as database:
         return list(run(database, sql))
@@ -68,7 +71,8 @@ def refusal(url: str, sql: str = "SELECT 1", zone: str = "UTC") -> str:
     with pytest.raises(DatabaseError) as caught:
         fetch(url, sql, zone)
     text = str(caught.value)
-    assert not any(part in text for part in ("p@ss", "p%40ss", "w/rd", "w%2Frd", "#1%"))
+    for part in ("p@ss", "p%40ss", "w/rd", "w%2Frd", "#1%"):
+        assert part not in text
     return text
 
 
@@ -79,16 +83,16 @@ def test_the_shipped_queries_return_what_they_return_on_sqlite(tmp_path: Path, u
     demo.load_sample_data(tmp_path / "sample.db")
     keys = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
     with connect(f"sqlite:///{tmp_path}/sample.db", UTC) as sqlite, connect(url, UTC) as server:
-        for query in load_queries(ROOT / "queries.sql", keys).values():
-            (columns, expected), (same, actual) = (
-                any_.rows(query, SINCE, UNTIL) for any_ in (sqlite, server)
-            )
+        for shipped in load_queries(ROOT / "queries.sql", keys).values():
+            columns, expected = sqlite.rows(shipped, SINCE, UNTIL)
+            same, actual = server.rows(shipped, SINCE, UNTIL)
             assert same == columns
-            texts = [
-                tuple(str(cell) if isinstance(cell, datetime) else cell for cell in row)
-                for row in actual
-            ]
-            assert texts == list(expected)
+            assert [with_times_as_text(row) for row in actual] == list(expected)
+
+
+def with_times_as_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as SQLite has it."""
+    return tuple(str(cell) if isinstance(cell, datetime) else cell for cell in row)
 
 
 # Types
@@ -134,10 +138,8 @@ def test_postgresql_values_arrive_as_what_they_are(
     ("kind", "values"),
     [
         ("DATETIME(1)", {"'2026-07-13 08:45:12.5'": datetime(2026, 7, 13, 8, 45, 12, 500_000)}),
-        (
-            "TIMESTAMP NULL",
-            {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)},
-        ),  # written in +09:00
+        # Written in +09:00
+        ("TIMESTAMP NULL", {"'2026-07-13 08:45:12'": datetime(2026, 7, 13, 1, 45, 12)}),
         (
             "DATE",
             {
@@ -153,10 +155,8 @@ def test_postgresql_values_arrive_as_what_they_are(
         ("BOOLEAN", {"TRUE": True, "FALSE": False, "NULL": None, "7": 7}),
         ("BIT(1)", {"1": True, "0": False, "NULL": None}),
         ("TINYINT(2)", {"1": 1}),
-        (
-            "JSON",
-            {"""'{"a": 1}'""": '{"a": 1}'},
-        ),  # MariaDB's JSON is text, and its driver is told no more
+        # MariaDB's JSON is text, and its driver is told no more
+        ("JSON", {"""'{"a": 1}'""": '{"a": 1}'}),
         (
             "UUID",
             {"'00000000-0000-0000-0000-00000000002a'": "00000000-0000-0000-0000-00000000002a"},
@@ -172,12 +172,12 @@ def test_postgresql_values_arrive_as_what_they_are(
 def test_mariadb_values_arrive_as_what_they_are(
     urls: dict[str, str], kind: str, values: dict[str, object]
 ) -> None:
-    execute(
-        urls["mariadb"],
-        f"CREATE OR REPLACE TABLE kinds (number INTEGER AUTO_INCREMENT PRIMARY KEY, value {kind})",
-    )
-    execute(urls["mariadb"], *(f"INSERT INTO kinds (value) VALUES ({value})" for value in values))  # noqa: S608
-    rows = fetch(urls["mariadb"], "SELECT value FROM kinds ORDER BY number", zone="Europe/Berlin")
+    url = urls["mariadb"]
+    columns = f"number INTEGER AUTO_INCREMENT PRIMARY KEY, value {kind}"
+    execute(url, f"CREATE OR REPLACE TABLE kinds ({columns})")
+    for value in values:
+        execute(url, f"INSERT INTO kinds (value) VALUES ({value})")  # noqa: S608
+    rows = fetch(url, "SELECT value FROM kinds ORDER BY number", zone="Europe/Berlin")
     found = [value for (value,) in rows]
     assert found == list(values.values())
     assert [type(value) for value in found] == [type(value) for value in values.values()]
@@ -190,42 +190,32 @@ def test_mariadb_values_arrive_as_what_they_are(
     ("zone", "since", "until"),
     [
         ("UTC", "2026-03-28 12:00:00", "2026-03-29 12:00:00"),
-        (
-            "Europe/Berlin",
-            "2026-03-28 13:00:00",
-            "2026-03-29 14:00:00",
-        ),  # the clocks go forward in between
+        # The clocks go forward in between
+        ("Europe/Berlin", "2026-03-28 13:00:00", "2026-03-29 14:00:00"),
         ("Pacific/Honolulu", "2026-03-28 02:00:00", "2026-03-29 02:00:00"),
     ],
 )
 def test_the_window_means_the_same_moments_in_every_zone(
     url: str, zone: str, since: str, until: str
 ) -> None:
-    start, end = (
-        datetime(2026, 3, 28, 12, tzinfo=timezone.utc),
-        datetime(2026, 3, 29, 12, tzinfo=timezone.utc),
-    )
-    mysql = url.startswith("mysql")
+    start = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
+    end = datetime(2026, 3, 29, 12, tzinfo=timezone.utc)
+    with_zone, without = "TIMESTAMPTZ", "TIMESTAMP"
+    if url.startswith("mysql"):
+        with_zone, without = "TIMESTAMP", "DATETIME"
     execute(
         url,
-        "SET time_zone = '+00:00'" if mysql else "SET TIME ZONE 'UTC'",
+        setting_zone(url, "UTC"),
         "DROP TABLE IF EXISTS moments",
-        f"CREATE TABLE moments (id INTEGER, at TIMESTAMP{'' if mysql else 'TZ'} NOT NULL)",
+        f"CREATE TABLE moments (id INTEGER, at {with_zone} NOT NULL)",
         "INSERT INTO moments VALUES (1, '2026-03-28 11:59:59'), (2, '2026-03-28 12:00:00')",
         "INSERT INTO moments VALUES (3, '2026-03-29 12:00:00'), (4, '2026-03-29 12:00:01')",
     )
     with connect(url, ZoneInfo(zone)) as database:
-        found = run(
-            database,
-            "SELECT id FROM moments WHERE at >= :since AND at <= :until ORDER BY id",
-            start,
-            end,
-        )
-        assert list(found) == [(2,), (3,)]
-        kind = "DATETIME" if mysql else "TIMESTAMP"
-        [window] = run(
-            database, f"SELECT CAST(:since AS {kind}) AS a, CAST(:until AS {kind}) AS b", start, end
-        )
+        inside = "SELECT id FROM moments WHERE at >= :since AND at <= :until ORDER BY id"
+        assert list(run(database, inside, start, end)) == [(2,), (3,)]
+        bounds = f"SELECT CAST(:since AS {without}) AS a, CAST(:until AS {without}) AS b"
+        [window] = run(database, bounds, start, end)
         assert [str(bound) for bound in window] == [since, until]
 
 
@@ -318,25 +308,16 @@ def test_colons_and_percent_signs_arrive_as_they_stand(
 
 def test_columns_are_known_without_rows(url: str) -> None:
     with connect(url, UTC) as database:
-        asked = Query(
-            "q",
-            "SELECT id, email AS address FROM customers WHERE id < 0",
-            Path("queries.sql"),
-            7,
-            {},
-            {},
-        )
-        columns, rows = database.rows(asked, SINCE, UNTIL)
+        none = query("SELECT id, email AS address FROM customers WHERE id < 0")
+        columns, rows = database.rows(none, SINCE, UNTIL)
         assert columns == ("id", "address")
         assert list(rows) == []
 
 
 def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> None:
     sql = "SELECT c.id, v.id FROM customers c JOIN page_views v ON v.user_id = c.id"
-    with (
-        connect(url, UTC) as database,
-        pytest.raises(QueryFileError, match="2 result columns are named 'id'"),
-    ):
+    expected = "2 result columns are named 'id'"
+    with connect(url, UTC) as database, pytest.raises(QueryFileError, match=expected):
         run(database, sql)
 
 
@@ -349,21 +330,12 @@ def test_a_statement_without_a_result_is_an_error_of_the_queries_file(urls: dict
 
 def test_rows_stream_from_the_server_into_little_memory(urls: dict[str, str]) -> None:
     """200,000 rows of 1,000 characters would take over 200 MB, in the driver if not in Python."""
-    program = """
-import resource, sys
-from tests.databases.test_with_servers import UTC, connect, run
-with connect(sys.argv[1], UTC) as database:
-    list(run(database, "SELECT 1 AS one"))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    count = sum(1 for row in run(database, sys.argv[2]))
-    print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
     queries = {
         "postgresql": "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 200000) n",
         "mariadb": "SELECT seq, repeat('x', 1000) AS text FROM seq_1_to_200000",
     }
     for server, sql in queries.items():
-        command = [sys.executable, "-c", program, urls[server], sql]
+        command = [sys.executable, "-m", "tests.databases.memory", urls[server], sql]
         output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         count, mebibytes = map(int, output.stdout.split())
         assert count == 200_000
@@ -372,7 +344,9 @@ with connect(sys.argv[1], UTC) as database:
 
 
 ENDLESS = {
-    "postgresql": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+    "postgresql": (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    ),
     "mariadb": "SELECT seq FROM seq_1_to_10000000000",
 }
 
@@ -442,20 +416,17 @@ def test_all_queries_see_one_snapshot(url: str) -> None:
 )
 def test_no_query_can_write(urls: dict[str, str], server: str, sql: str, reason: str) -> None:
     body = "UPDATE customers SET email = 'stolen'"
+    url = urls[server]
     if server == "postgresql":
-        execute(
-            urls[server],
-            f"CREATE OR REPLACE FUNCTION steal() RETURNS integer AS $$ {body}; SELECT 1 $$ LANGUAGE sql",
-            "CREATE SEQUENCE IF NOT EXISTS numbers",
-        )
+        function = f"steal() RETURNS integer AS $$ {body}; SELECT 1 $$ LANGUAGE sql"
+        execute(url, "CREATE SEQUENCE IF NOT EXISTS numbers")
     else:
         function = f"steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN {body}; RETURN 1; END"
-        execute(urls[server], f"CREATE OR REPLACE FUNCTION {function}")
-    assert reason in refusal(urls[server], sql)
-    assert fetch(
-        urls[server], "SELECT COUNT(*) FROM customers WHERE email LIKE '%@example.com'"
-    ) == [(16,)]
-    assert fetch(urls[server], "SELECT COUNT(*) FROM page_views") == [(40,)]
+    execute(url, f"CREATE OR REPLACE FUNCTION {function}")
+    assert reason in refusal(url, sql)
+    unchanged = "SELECT COUNT(*) FROM customers WHERE email LIKE '%@example.com'"
+    assert fetch(url, unchanged) == [(16,)]
+    assert fetch(url, "SELECT COUNT(*) FROM page_views") == [(40,)]
 
 
 @pytest.mark.parametrize(
@@ -549,19 +520,17 @@ def test_a_connection_lost_between_rows_is_a_database_error(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    mysql = server == "mariadb"
+    own, kill = {
+        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
+        "mariadb": ("SELECT CONNECTION_ID()", "KILL {}"),
+    }[server]
+    expected = r"'some_query'.* failed: .*(onnection|gone away)"
     with connect(urls[server], UTC) as database:
-        [(process,)] = run(
-            database, "SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()"
-        )
+        [(process,)] = run(database, own)
         rows = iter(run(database, ENDLESS[server]))
         assert next(rows) == (1,)
-        execute(
-            urls[server], f"KILL {process}" if mysql else f"SELECT pg_terminate_backend({process})"
-        )
-        with pytest.raises(
-            DatabaseError, match=r"'some_query'.* failed: .*(onnection|gone away)"
-        ) as caught:
+        execute(urls[server], kill.format(process))
+        with pytest.raises(DatabaseError, match=expected) as caught:
             for _ in rows:
                 pass
         assert PASSWORD not in str(caught.value)

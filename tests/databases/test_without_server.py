@@ -23,7 +23,6 @@ from db import (
     BATCH_ROWS,
     Database,
     DatabaseError,
-    Query,
     QueryFileError,
     UnreadableTime,
     check_url,
@@ -35,22 +34,20 @@ from db import (
     spooled,
     window,
 )
+from tests.databases import queries
+from tests.databases.queries import query
+from tests.project import ROOT
 
 UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
 SINCE = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
-UNTIL = datetime(
-    2026, 3, 29, 12, 0, 0, 999_999, tzinfo=timezone.utc
-)  # Berlin's clocks went forward in between
+# Berlin's clocks went forward in between
+UNTIL = datetime(2026, 3, 29, 12, 0, 0, 999_999, tzinfo=timezone.utc)
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
 
 
-def query(sql: str) -> Query:
-    return Query("some_query", sql, Path("queries.sql"), 7, {}, {})
-
-
 def run(database: Database, sql: str) -> Iterator[tuple[Any, ...]]:
-    return database.rows(query(sql), SINCE, UNTIL)[1]
+    return queries.run(database, sql, SINCE, UNTIL)
 
 
 def create(path: Path, script: str = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)") -> str:
@@ -124,9 +121,8 @@ def test_what_is_no_database_file_is_refused_and_never_created(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "text.txt").write_text(
-        "no database, but more than the hundred bytes of a header " * 4
-    )
+    text = "no database, but more than the hundred bytes of a header " * 4
+    (tmp_path / "text.txt").write_text(text)
     with pytest.raises(DatabaseError) as caught:
         connect(url, UTC)
     assert reason in str(caught.value)
@@ -134,10 +130,8 @@ def test_what_is_no_database_file_is_refused_and_never_created(
 
 
 def test_a_query_cannot_write(url: str) -> None:
-    with (
-        connect(url, UTC) as database,
-        pytest.raises(DatabaseError, match="attempt to write a readonly database"),
-    ):
+    expected = "attempt to write a readonly database"
+    with connect(url, UTC) as database, pytest.raises(DatabaseError, match=expected):
         list(run(database, "INSERT INTO t VALUES (3) RETURNING a"))
 
 
@@ -153,38 +147,44 @@ def test_the_window_is_bound_as_text_in_the_zone(
     url: str, zone: str, since: str, until: str
 ) -> None:
     with connect(url, ZoneInfo(zone)) as database:
-        assert list(run(database, "SELECT :since, :until, typeof(:since)")) == [
-            (since, until, "text")
-        ]
+        [bounds] = run(database, "SELECT :since, :until, typeof(:since)")
+        assert bounds == (since, until, "text")
 
 
 def test_a_colon_in_quotes_comments_and_names_is_no_parameter(url: str) -> None:
-    sql = """SELECT ':since', ' :until it''s', "a" AS "b :since", `a` /* :until ' */ FROM t -- :since'"""
+    asked = query(
+        """SELECT ':since', ' :until it''s', "a" AS "b :since", `a` /* :until ' */\n"""
+        "FROM t -- :since'\n"
+        "WHERE a = 1 AND '2026-03-29' > :since"
+    )
     with connect(url, UTC) as database:
-        columns, rows = database.rows(
-            query(sql + "\nWHERE a = 1 AND '2026-03-29' > :since"), SINCE, UNTIL
-        )
+        columns, rows = database.rows(asked, SINCE, UNTIL)
         assert columns == ("':since'", "' :until it''s'", "b :since", "a")
         assert list(rows) == [(":since", " :until it's", 1, 1)]
 
 
 def test_columns_are_known_without_rows(url: str) -> None:
     with connect(url, UTC) as database:
-        columns, rows = database.rows(
-            query("SELECT a AS first, a AS second FROM t WHERE a > 2"), SINCE, UNTIL
-        )
+        none = query("SELECT a AS first, a AS second FROM t WHERE a > 2")
+        columns, rows = database.rows(none, SINCE, UNTIL)
         assert columns == ("first", "second")
         assert list(rows) == []
 
 
 def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> None:
-    expected = r"queries\.sql, line 7, query 'some_query': 2 result columns are named 'a': rename all but one with AS"
+    expected = (
+        r"queries\.sql, line 7, query 'some_query': "
+        "2 result columns are named 'a': rename all but one with AS"
+    )
     with connect(url, UTC) as database, pytest.raises(QueryFileError, match=expected):
         run(database, "SELECT x.a, y.a FROM t x JOIN t y ON x.a = y.a")
 
 
 def test_a_statement_without_a_result_is_an_error_of_the_queries_file(url: str) -> None:
-    expected = r"queries\.sql, line 7, query 'some_query': this statement returns no rows: a query is a SELECT"
+    expected = (
+        r"queries\.sql, line 7, query 'some_query': "
+        "this statement returns no rows: a query is a SELECT"
+    )
     with connect(url, UTC) as database, pytest.raises(QueryFileError, match=expected):
         run(database, "DROP TABLE IF EXISTS no_such_table")
 
@@ -201,43 +201,31 @@ def test_a_statement_without_a_result_is_an_error_of_the_queries_file(url: str) 
 def test_a_refused_query_is_named_with_the_reason(url: str, sql: str, reason: str) -> None:
     with connect(url, UTC) as database, pytest.raises(DatabaseError) as caught:
         run(database, sql)
-    assert str(caught.value).startswith(
-        f"Query 'some_query' (queries.sql, line 7) failed: {reason}"
-    )
+    expected = f"Query 'some_query' (queries.sql, line 7) failed: {reason}"
+    assert str(caught.value).startswith(expected)
 
 
 def test_an_error_between_rows_is_a_database_error(tmp_path: Path) -> None:
-    url = create(
-        tmp_path / "a.db",
-        "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (-9223372036854775808)",
-    )
-    with connect(url, UTC) as database:
+    script = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (-9223372036854775808)"
+    expected = r"'some_query' \(queries.sql, line 7\) failed: integer overflow"
+    with connect(create(tmp_path / "a.db", script), UTC) as database:
         rows = iter(run(database, "SELECT abs(a) FROM t"))
         assert next(rows) == (1,)
-        with pytest.raises(
-            DatabaseError, match=r"'some_query' \(queries.sql, line 7\) failed: integer overflow"
-        ):
+        with pytest.raises(DatabaseError, match=expected):
             list(rows)
 
 
 def test_broken_text_is_kept_in_its_cell_and_ends_no_query(tmp_path: Path) -> None:
-    url = create(
-        tmp_path / "a.db",
-        "CREATE TABLE t (a); INSERT INTO t VALUES ('é'), (CAST(x'41ff' AS TEXT)), ('東')",
-    )
-    with connect(url, UTC) as database:
+    script = "CREATE TABLE t (a); INSERT INTO t VALUES ('é'), (CAST(x'41ff' AS TEXT)), ('東')"
+    with connect(create(tmp_path / "a.db", script), UTC) as database:
         assert list(run(database, "SELECT a FROM t")) == [("é",), ("A\udcff",), ("東",)]
 
 
 def test_values_keep_their_types(url: str) -> None:
+    sql = "SELECT 1, 1.5, '1', NULL, x'ff', 9223372036854775807, '2026-01-13'"
     with connect(url, UTC) as database:
-        values = [(1, 1.5, "1", None, b"\xff", 2**63 - 1, "2026-01-13")]
-        assert (
-            list(
-                run(database, "SELECT 1, 1.5, '1', NULL, x'ff', 9223372036854775807, '2026-01-13'")
-            )
-            == values
-        )
+        [values] = run(database, sql)
+    assert values == (1, 1.5, "1", None, b"\xff", 2**63 - 1, "2026-01-13")
 
 
 def test_rows_stream(url: str) -> None:
@@ -313,7 +301,7 @@ def test_sqlalchemy_is_imported_only_for_databases_that_need_it(url: str) -> Non
         "import db, sys, zoneinfo; db.connect(sys.argv[1], zoneinfo.ZoneInfo('UTC')).close();"
         "sys.exit('sqlalchemy' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
 
 
 class MySQLResult(list[tuple[object, ...]]):
@@ -338,11 +326,8 @@ def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
         (1, 4, {1: 1}),  # TINYINT
         (16, 1, {b"\x01": True, b"\x00": False}),  # BIT(1)
         (16, 8, {b"\x01": b"\x01"}),  # BIT(8)
-        (
-            10,
-            10,
-            {date(2026, 1, 13): date(2026, 1, 13), "0000-00-00": UnreadableTime("0000-00-00")},
-        ),
+        (10, 10, {date(2026, 1, 13): date(2026, 1, 13)}),
+        (10, 10, {"0000-00-00": UnreadableTime("0000-00-00")}),
         (7, 19, {"0000-00-00 00:00:00": UnreadableTime("0000-00-00 00:00:00")}),
         (253, 10, {"0000-00-00": "0000-00-00"}),  # VARCHAR
     ],
@@ -350,11 +335,11 @@ def test_json_of_mysql_is_read_where_its_column_says_so() -> None:
 def test_cells_of_mysql_become_what_their_column_is(
     code: int, size: int, cells: dict[object, object]
 ) -> None:
-    rows = list(read_pymysql(MySQLResult([(cell,) for cell in [*cells, None]], (code, size))))
+    result = MySQLResult([(cell,) for cell in [*cells, None]], (code, size))
+    found = [value for (value,) in read_pymysql(result)]
     expected = [*cells.values(), None]
-    assert [(value, type(value)) for (value,) in rows] == [
-        (value, type(value)) for value in expected
-    ]
+    assert found == expected
+    assert [type(value) for value in found] == [type(value) for value in expected]
 
 
 def test_a_cell_of_mysql_that_cannot_be_read_keeps_pymysql_from_reading_on() -> None:
@@ -472,11 +457,29 @@ def test_a_time_is_read_from_what_databases_return(value: object, expected: str)
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, "", "soon", "2026-01-13", "13.01.2026 08:45", "2026-02-30 08:45", "2026-01-13 25:00",
-     "2026-01-13 8:45", "2026-01-13 08:45:12 CET", "2026-01-13 08:45:12+25:00", "2026-01-13 08:45\n10",
-     "٢٠٢٦-01-13 08:45", "1768293912", float("nan"), float("inf"), 10**30, 1768293912000, b"2026-01-13 08:45",
-     timedelta(1)],
-)  # fmt: skip
+    [
+        None,
+        True,
+        "",
+        "soon",
+        "2026-01-13",
+        "13.01.2026 08:45",
+        "2026-02-30 08:45",
+        "2026-01-13 25:00",
+        "2026-01-13 8:45",
+        "2026-01-13 08:45:12 CET",
+        "2026-01-13 08:45:12+25:00",
+        "2026-01-13 08:45\n10",
+        "٢٠٢٦-01-13 08:45",
+        "1768293912",
+        float("nan"),
+        float("inf"),
+        10**30,
+        1768293912000,
+        b"2026-01-13 08:45",
+        timedelta(1),
+    ],
+)
 def test_what_is_no_time_is_refused_with_what_to_write(value: Any) -> None:
     with pytest.raises(ValueError, match="is no time: write YYYY-MM-DD HH:MM:SS"):
         parse_time(value, BERLIN)
@@ -551,20 +554,9 @@ def test_rows_are_spooled_in_batches_of_so_many_rows_and_characters(
 
 
 def test_the_spool_keeps_types() -> None:
-    rows = [
-        (
-            1,
-            1.5,
-            Decimal("1.50"),
-            b"\xff",
-            True,
-            None,
-            UnreadableTime("infinity"),
-            SINCE,
-            {"a": [1]},
-        )
-    ]
-    sizes_of_batches(rows, 1)
+    numbers = (1, 1.5, Decimal("1.50"), True)
+    others = ("a", b"\xff", None, UnreadableTime("infinity"), SINCE, {"a": [1]})
+    sizes_of_batches([numbers, others], 1)
 
 
 def test_a_value_that_cannot_be_kept_is_an_error_of_its_query() -> None:

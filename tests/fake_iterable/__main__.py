@@ -77,20 +77,6 @@ def read_arguments() -> argparse.Namespace:
         help="they send in the second half of each such period alone",
     )
     add(
-        "--others",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="of every limit that other senders take, such as 0.8",
-    )
-    add(
-        "--wave",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="they send in the second half of each such period alone",
-    )
-    add(
         "--fault",
         action="append",
         default=[],

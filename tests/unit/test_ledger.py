@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from db import Ledger, LedgerError
-
 
 MARKS = [  # of two calls: to change these would send everything once more
     (-1086782136704404051, bytes.fromhex("1f32a00cdc4f6424bc92de7bdc0fb79f")),
@@ -28,11 +28,11 @@ def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> lis
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
     before = ledger.begin(marks)
-    ledger.end(
-        (mark, accepted)
-        for mark, was_delivered in zip(marks, before, strict=True)
-        if not was_delivered
-    )
+    ended = []
+    for mark, was_delivered in zip(marks, before, strict=True):
+        if not was_delivered:
+            ended.append((mark, accepted))
+    ledger.end(ended)
     return before
 
 
@@ -59,13 +59,16 @@ def test_thousands_of_calls_are_looked_up_at_once(tmp_path: Path) -> None:
 def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(
     tmp_path: Path,
 ) -> None:
-    ledgers = [open_ledger(tmp_path, secret) for secret in "pq"]
-    marks = [ledger.mark(name, {"n": n}) for ledger in ledgers for name in "ab" for n in (1, 2)]
-    keys, digests = zip(*marks, strict=True)
-    assert (len(set(keys)), len(set(digests))) == (4, 8)
-    keys = tuple(ledgers[0].mark(str(number), None)[0] for number in range(1000))
-    assert -(2**63) <= min(keys) < -(2**62)
-    assert 2**62 < max(keys) < 2**63
+    keys, digests = set(), set()
+    ledger, other = open_ledger(tmp_path, "p"), open_ledger(tmp_path, "q")
+    for opened, name, number in itertools.product((ledger, other), "ab", (1, 2)):
+        key, digest = opened.mark(name, {"n": number})
+        keys.add(key)
+        digests.add(digest)
+    assert (len(keys), len(digests)) == (4, 8)
+    many = [ledger.mark(str(number), None)[0] for number in range(1000)]
+    assert -(2**63) <= min(many) < -(2**62)
+    assert 2**62 < max(many) < 2**63
 
 
 def test_keys_and_digests_are_those_of_the_ledgers_that_users_have(tmp_path: Path) -> None:
@@ -156,16 +159,17 @@ def make_other(path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize(
-    "spoil", [spoil_pages, make_other, lambda path: path.write_text("no database" * 100)]
-)
+def make_text(path: Path) -> None:
+    path.write_text("no database" * 100)
+
+
+@pytest.mark.parametrize("spoil", [spoil_pages, make_other, make_text])
 def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / "ledger.sqlite3")
-    with pytest.raises(
-        LedgerError, match=r"ledger\.sqlite3.*delete .*everything is sent once more"
-    ):
+    expected = r"ledger\.sqlite3.*delete .*everything is sent once more"
+    with pytest.raises(LedgerError, match=expected):
         open_ledger(tmp_path)
 
 
@@ -187,11 +191,13 @@ def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(
     ledger = open_ledger(tmp_path)
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
     assert ledger.begin([first, second]) == [False, False]
-    for ended in (
-        [[(first, True), (second, False)]] if at_once else [[(first, True)], [(second, False)]]
-    ):
-        ledger.end(ended)
-    assert deliver(ledger, {"a": 1}, accepted=False) == deliver(ledger, {"a": 2}) == [False]
+    if at_once:
+        ledger.end([(first, True), (second, False)])
+    else:
+        ledger.end([(first, True)])
+        ledger.end([(second, False)])
+    assert deliver(ledger, {"a": 1}, accepted=False) == [False]
+    assert deliver(ledger, {"a": 2}) == [False]
 
 
 def test_of_three_calls_the_last_is_sent_though_it_is_like_the_first(tmp_path: Path) -> None:
