@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import http.client
+import io
 import ipaddress
 import itertools
 import json
@@ -28,13 +30,14 @@ import math
 import os
 import random
 import re
+import socket
 import threading
 import time
 import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -43,19 +46,22 @@ from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import jwt
 import requests
 from jwt.warnings import InsecureKeyLengthWarning
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 log = logging.getLogger("iterable_client")
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 Result = tuple[bool, Json]
 """Whether a call succeeded, and Iterable's own answer, or a {"code", "msg"} of ours."""
@@ -352,6 +358,10 @@ def _interrupted(kind: Kind, message: str) -> Outcome:
 BULK_ACCEPTED = Outcome(Kind.ACCEPTED, {"code": "Success", "bulk": True})
 SKIPPED = Outcome(Kind.SKIPPED, {"code": "Unchanged"})
 NOT_SENT = _interrupted(Kind.NOT_SENT, "the run was stopped before this call began")
+ABORTED = Outcome(
+    Kind.IN_DOUBT,
+    {"code": "Aborted", "msg": "the run ended before it was clear what became of this call"},
+)
 IN_DOUBT = _interrupted(
     Kind.IN_DOUBT, "the run was stopped before it was clear what became of this call"
 )
@@ -637,18 +647,25 @@ class Credentials:
         return sign_jwt(claims, self.jwt_secret)
 
 
+DOTTED_WORD = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]*){2,}")
+
+
+def _redact_token(word: re.Match[str]) -> str:
+    """A JSON Web Token is a dotted word; its parts begin with the base64 of `{"`."""
+    return "[redacted]" if "eyj" in word[0].lower() else word[0]
+
+
 class Redactor:
     """Takes keys, secrets and tokens out of answers, which may echo their request."""
 
     def __init__(self, credentials: Credentials) -> None:
         secrets = filter(None, [credentials.api_key, credentials.jwt_secret])
         longest_first = sorted(map(re.escape, secrets), key=len, reverse=True)
-        tokens = r"eyJ[\w-]+\.[\w-]+\.[\w-]*"
-        self._pattern = re.compile("|".join([*longest_first, tokens]), re.IGNORECASE)
+        self._secrets = re.compile("|".join(longest_first), re.IGNORECASE)
 
     def text(self, text: str) -> str:
-        """The text without them."""
-        return self._pattern.sub("[redacted]", text)
+        """The text without them. It takes linear time, whatever the text."""
+        return DOTTED_WORD.sub(_redact_token, self._secrets.sub("[redacted]", text))
 
     def value(self, value: Any) -> Any:
         """JSON without them, in keys, too."""
@@ -659,6 +676,91 @@ class Redactor:
         if isinstance(value, list):
             return [self.value(item) for item in value]
         return value
+
+
+TOTAL_TIMEOUTS = 4  # an attempt takes so many timeouts at most, however steadily bytes drip
+SEND_SIZE = 16_384  # bytes, a record of TLS: each has a timeout of its own
+
+
+class _BoundedReader(io.RawIOBase):
+    """What a socket receives, until a deadline: each byte that drips in renews its timeout."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._raw = sock.makefile("rb", buffering=0)
+        self._deadline = _deadline(sock.gettimeout())
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        _check_deadline(self._deadline)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_BoundedReader(sock))
+
+
+class _BoundedSending:
+    """A connection whose requests are sent, and whose answers are read, until a deadline."""
+
+    response_class: Any = _BoundedResponse
+    timeout: Any
+
+    def send(self, data: Any) -> None:
+        deadline = _deadline(self.timeout)
+        for start in range(0, len(data), SEND_SIZE):
+            _check_deadline(deadline)
+            super().send(data[start : start + SEND_SIZE])  # type: ignore[misc]
+
+
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + TOTAL_TIMEOUTS * timeout
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"timed out: {TOTAL_TIMEOUTS} times the timeout, in drips")
+
+
+class _Connection(_BoundedSending, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_BoundedSending, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter, over such connections; a proxy's, too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._bound(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):  # those have connections of their own
+            self._bound(manager)
+        return manager
+
+    def _bound(self, manager: Any) -> None:
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
 
 class Transport:
@@ -681,7 +783,7 @@ class Transport:
         self._timeout = timeout
         self._stop = stop
         self._redactor = Redactor(credentials)
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=connections)
         agent = f"iterable-integration {requests.utils.default_user_agent()}"
         headers = {"Api-Key": credentials.api_key, "User-Agent": agent}
         headers["Content-Type"] = "application/json"
@@ -698,6 +800,7 @@ class Transport:
         try:
             response = self._adapter.send(
                 self._prepare(request),
+                stream=True,
                 timeout=self._timeout,
                 verify=self._verify,
                 proxies=self._proxies,
@@ -722,23 +825,53 @@ class Transport:
     def _read(self, response: requests.Response, is_bulk: bool) -> Answer:
         """The answer, unless it is not Iterable's: then an InvalidResponse."""
         status = response.status_code
-        body: Any = None
-        with contextlib.suppress(ValueError, RecursionError):
-            parsed = json.loads(response.content, parse_constant=_no_constant)
-            body = self._redactor.value(parsed)
-        is_valid = _is_iterables(body, is_bulk and 200 <= status < 300)
+        if status < 200:  # http.client takes 102 and 103 for a final answer
+            # The real one would be read as the next call's: this connection is done with.
+            response.close()
+            msg = f"HTTP {status} and no final answer"
+            return Answer(status, {"code": "InvalidResponse", "msg": msg}, retryable=True)
+        content = _content_of(response)
+        if content is None:
+            msg = f"HTTP {status} with an answer of more than {LONGEST_ANSWER:,} bytes"
+            body = {"code": "InvalidResponse", "msg": msg}
+            return Answer(status, body, retryable=should_retry(status, is_valid=False))
+        body = self._parse(content)
         demanded = demanded_wait(status, response.headers, body)
+        is_valid = self._is_iterables(body, status, is_bulk)
         if not is_valid:
-            body = {"code": "InvalidResponse", "msg": self._describe(response)}
+            body = {"code": "InvalidResponse", "msg": self._describe(response, content)}
         return Answer(status, body, demanded, should_retry(status, is_valid))
 
-    def _describe(self, response: requests.Response) -> str:
+    def _parse(self, content: bytes) -> Any:
+        """The answer's JSON, redacted but for its code: what it means follows from that."""
+        with contextlib.suppress(ValueError, RecursionError):
+            parsed = json.loads(content, parse_constant=_no_constant)
+            body = self._redactor.value(parsed)
+            if isinstance(parsed, dict) and "code" in parsed:
+                body["code"] = parsed["code"]
+            return body
+        return None
+
+    def _is_iterables(self, body: Any, status: int, is_bulk: bool) -> bool:
+        """Whether JSON is Iterable's: with a code or, of a bulk request, with counts."""
+        if not isinstance(body, dict):
+            return False
+        is_ok = 200 <= status < 300
+        if is_bulk and is_ok:
+            return all(type(body.get(name)) is int for name in ("successCount", "failCount"))
+        code = body.get("code")
+        if not isinstance(code, str) or not CODE.fullmatch(code):
+            return False
+        holds_secret = self._redactor.text(code) != code
+        return not holds_secret and (is_ok or code != "Success")
+
+    def _describe(self, response: requests.Response, content: bytes) -> str:
         """What is wrong with an answer that is not Iterable's JSON."""
         hint = ""
         if response.is_redirect:
             hint = "; redirects are not followed, check the base URL"
         # Redacted before it is cut: half a key is no key any more, but still a secret.
-        text = self._redactor.text(response.content[:10_000].decode(errors="replace"))
+        text = self._redactor.text(content[:10_000].decode(errors="replace"))
         return f"HTTP {response.status_code} without Iterable's JSON{hint}: {text[:200]!r}"
 
     def _explain(self, error: Exception) -> Answer:
@@ -751,23 +884,34 @@ class Transport:
         return Answer(None, {"code": code, "msg": msg}, retryable=is_retryable)
 
 
+LONGEST_ANSWER = 16_000_000  # bytes, unpacked
+PIECE = 4096  # bytes off the wire: at gzip's best a few million, unpacked
+CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+def _content_of(response: requests.Response) -> bytes | None:
+    """The body, unpacked; None where it is too long."""
+    pieces = []
+    size = 0
+    for piece in response.iter_content(PIECE):
+        size += len(piece)
+        if size > LONGEST_ANSWER:
+            response.close()
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def _no_constant(name: str) -> None:
     """What NaN and Infinity are taken for: JSON has none."""
 
 
-def _is_iterables(body: Any, has_counts: bool) -> bool:
-    """Whether JSON is Iterable's: with a code or, of a bulk request carried out, with counts."""
-    if not isinstance(body, dict):
-        return False
-    if has_counts:
-        return all(type(body.get(name)) is int for name in ("successCount", "failCount"))
-    return isinstance(body.get("code"), str)
-
-
 # --- Whether to try again, and after how long ---------------------------------
+
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0  # seconds; an answer that demands more ends the attempts of its call
+LONGEST_HOLD = 300.0  # seconds of an operation, in a batch run, after one 429
 
 
 def should_retry(status: int | None, is_valid: bool = True, error: Exception | None = None) -> bool:
@@ -822,7 +966,7 @@ def demanded_wait(status: int, headers: Mapping[str, str], body: Any) -> float:
             return Retry().parse_retry_after(header)
     if status == 429:
         with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
-            return max(float(body["params"]["rateLimitReset"]), 0.0)
+            return max(0.0, float(body["params"]["rateLimitReset"]))  # 0 for NaN, too
     return 0.0
 
 
@@ -862,54 +1006,130 @@ class Stop:
         return time.time()
 
 
-CATCH_UP = 0.02  # seconds of a stall that a pacer makes good: a pause cannot end in a burst
-
-
 class Pacer:
-    """Lets callers through one at a time, evenly, at a rate.
+    """Lets callers through one at a time, evenly, at a pace that follows the answers.
 
-    Iterable's limiter is a token bucket, which an even pace never empties.
+    Iterable's limiter is a token bucket, which an even pace never empties, but a project's
+    limits are shared with all that calls it. Below the pace that the others leave, every call
+    is accepted; above it some are refused; and a few are refused at any pace, because the
+    others' calls come in bursts. So one 429 says little, and their share says all: an
+    accepted call earns a twelfth of a 429. One that is paid for slows the pace a little, any
+    other by nearly half. That keeps them near one in twelve, however much is left, where
+    halving at each 429 (AIMD, as in TCP) leaves up to half of it unused, and so does CUBIC.
+    The kinship is with the retry budgets of the AWS SDKs, spent on the pace here.
     """
 
+    CATCH_UP = 0.02  # seconds of a stall that are made good: a pause cannot end in a burst
+    SLOWEST = 1 / 20  # calls a second: slower, and a change would take minutes to be seen
+    EARNED = 1 / 12  # of a 429, by an accepted call
+    MOST_SAVED = 5.0  # 429s: what went well long ago excuses little
+    PAID, UNPAID = 0.85, 0.55  # what a 429 leaves of the pace; from full to 5% in six unpaid
+    FASTER = 0.015  # by which share an accepted call raises the pace, in step with refusals,
+    FASTER_A_SECOND = 0.002  # and each second since the last raise: a crawl does not last
+    LONGEST_GAP = 20.0  # seconds that count so
+    RAISE_EVERY = 0.1  # seconds; else 500 calls a second would be 1,700 times as fast
+    EXHAUSTED_AFTER = (300.0, 10)  # seconds, and calls, with nothing but 429
+
     def __init__(self, per_second: float, stop: Stop) -> None:
-        self._interval = 1 / per_second
+        """`per_second` is the pace at which it begins, and the fastest."""
+        self._fastest = self._pace = per_second
         self._stop = stop
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # held while sleeping: others wait for it, not for slots
+        self._state = threading.Lock()  # never held while waiting
         self._next = 0.0
         self._held_until = 0.0
+        self._credit = 0.0  # in 429s
+        self._slowed_at = -math.inf
+        self._raised_at = -math.inf
+        self._refusals = 0  # in a row
+        self._refused_since = 0.0
 
     def wait(self) -> bool:
         """Returns when the caller may send: True, or False where a stop came first."""
-        with self._turn:  # held while sleeping: the others wait for it, not for slots of their own
-            slot = max(self._next, self._stop.now() - CATCH_UP)
+        with self._turn:
+            slot = max(self._next, self._stop.now() - self.CATCH_UP)
             while (pause := max(slot, self._held_until) - self._stop.now()) > 0:
                 if self._stop.wait(pause):
                     return False
-            self._next = max(slot, self._held_until) + self._interval
+            self._next = max(slot, self._held_until) + 1 / self._pace
         return not self._stop.is_set()
 
     def hold(self, seconds: float) -> None:
         """Lets nobody through for so long."""
-        self._held_until = max(self._held_until, self._stop.now() + seconds)
+        with self._state:
+            self._held_until = max(self._held_until, self._stop.now() + seconds)
+
+    def note_refused(self, sent_at: float) -> None:
+        """A 429 came for a call of `sent_at`: slower, once for all that were on their way."""
+        now = self._stop.now()
+        with self._state:
+            if self._refusals == 0:
+                self._refused_since = now
+            self._refusals += 1
+            if sent_at > self._slowed_at:
+                left = self.PAID if self._credit >= 1 else self.UNPAID
+                slowest = min(self.SLOWEST, self._fastest)
+                self._pace = max(slowest, self._pace * left)
+                self._slowed_at = self._raised_at = now
+            self._credit = max(0.0, self._credit - 1)
+
+    def note_accepted(self, sent_at: float) -> None:
+        """Any other answer came: faster, up to where it began."""
+        now = self._stop.now()
+        with self._state:
+            self._refusals = 0
+            self._credit = min(self.MOST_SAVED, self._credit + self.EARNED)
+            gap = now - self._raised_at
+            if sent_at > self._slowed_at and gap >= self.RAISE_EVERY:
+                share = self.FASTER + self.FASTER_A_SECOND * min(gap, self.LONGEST_GAP)
+                self._pace = min(self._fastest, self._pace * (1 + share))
+                self._raised_at = now
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the others leave nothing: for minutes nothing but 429 came."""
+        seconds, calls = self.EXHAUSTED_AFTER
+        with self._state:
+            has_lasted = self._stop.now() - self._refused_since >= seconds
+            return self._refusals >= calls and has_lasted
 
 
-# The codes that refuse the credentials, and what to check for each.
+# The codes that refuse the credentials, and what to check for each; "" is any other at 401.
 REFUSALS = {
     "BadApiKey": "ITERABLE_API_KEY, and that ITERABLE_API_BASE_URL is that of the key's data "
     "centre, US or EU",
-    "Unauthorized": "that ITERABLE_API_KEY is a server-side key; a JWT-enabled one needs "
-    "USE_JWT_AUTH=true",
+    "Unauthorized": "that ITERABLE_API_KEY is a server-side key, and enabled; a JWT-enabled one "
+    "needs USE_JWT_AUTH=true",
     "BadAuthorizationHeader": "that ITERABLE_API_KEY is a JWT-enabled key, as USE_JWT_AUTH=true "
     "needs",
     "Forbidden": "that ITERABLE_API_KEY is a server-side key that may update users and track "
     "events",
     "InvalidJwtPayload": "ITERABLE_JWT_SECRET, and this machine's clock",
+    "": "ITERABLE_API_KEY, and what may stand between here and ITERABLE_API_BASE_URL",
 }
 
 
-def is_refusal(answer: Answer) -> bool:
-    """Whether an answer may refuse the credentials."""
-    return answer.status in (400, 401, 403) and answer.code in REFUSALS
+def is_refusal(answer: Answer, has_succeeded: bool) -> bool:
+    """Whether an answer refuses the credentials of all calls, and not those of one user alone.
+
+    Arguments:
+        answer: of any attempt.
+        has_succeeded: whether a call of the run has: then secret and clock are right, and
+            InvalidJwtPayload is about one user's token.
+    """
+    if answer.code == "JwtUserIdentifiersMismatched":
+        return False
+    if answer.code == "InvalidJwtPayload" and has_succeeded:
+        return False
+    return answer.status == 401 or (answer.status in (400, 403) and answer.code in REFUSALS)
+
+
+ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+")
+
+
+def without_addresses(text: str) -> str:
+    """A message for the log: Iterable's may name a user."""
+    return ADDRESS.sub("***", text)
 
 
 class Health:
@@ -923,7 +1143,7 @@ class Health:
         """`give_up_after`: calls in a row without a useful answer; None: it never ends."""
         self.ending: str | None = None  # what ended the run, as a sentence for a person
         self.was_answered = False  # usefully, be it with a refusal
-        self.no_answer = f"{base_url} gives no useful answer: see failure reasons; run again later"
+        self.no_answer = f"{base_url} gives no useful answer: run again later"
         self._give_up_after = give_up_after
         self._stop = stop
         self._lock = threading.Lock()
@@ -932,6 +1152,8 @@ class Health:
 
     def note(self, answer: Answer, is_last: bool) -> None:
         """Takes notice of an attempt's answer; `is_last`: no other attempt of its call follows."""
+        if self._give_up_after is None or answer.status == 429:
+            return  # a 429 is the pace's business
         with self._lock:
             if answer.is_ok and answer.code == "Success":
                 self._succeeded = True
@@ -940,26 +1162,80 @@ class Health:
                 self._unanswered = 0
             elif is_last:
                 self._unanswered += 1
-            if self._give_up_after is not None and self.ending is None:
-                self.ending = self._reason_to_end(answer, self._give_up_after)
-                if self.ending:
-                    self._stop.set()
+            has_given_up = self._unanswered >= self._give_up_after
+        if is_refusal(answer, self._succeeded):
+            self.was_answered = True
+            self.end(_describe_refusal(answer))
+        elif has_given_up and not self._stop.is_set():
+            self.end(f"{self.no_answer} ({without_addresses(str(answer.body['msg']))})")
 
-    def _reason_to_end(self, answer: Answer, give_up_after: int) -> str | None:
-        # InvalidJwtPayload says that secret or clock are wrong or, once calls succeeded, that
-        # one user's token is.
-        is_one_users = answer.code == "InvalidJwtPayload" and self._succeeded
-        if is_refusal(answer) and not is_one_users:
-            code = answer.code
-            return f"Iterable refused the credentials ({code}): check {REFUSALS[code]}"
-        if self._unanswered >= give_up_after and not self._stop.is_set():
-            return self.no_answer
-        return None
+    def end(self, reason: str) -> None:
+        """Stops the run; the first reason stands."""
+        with self._lock:
+            self.ending = self.ending or reason
+        self._stop.set()
+
+
+def _describe_refusal(answer: Answer) -> str:
+    code = answer.code if answer.code in REFUSALS else ""
+    said = without_addresses(str(answer.body.get("msg")))[:200]
+    return (
+        f"Iterable refused the credentials ({answer.code}, HTTP {answer.status}): "
+        f"check {REFUSALS[code]}. It said: {said}"
+    )
 
 
 def _is_useful(answer: Answer) -> bool:
     has_come = answer.status is not None and answer.code != "InvalidResponse"
     return has_come and not answer.retryable
+
+
+# --- Threads ------------------------------------------------------------------
+
+
+class Workers:
+    """Threads that carry out what is submitted, in its order.
+
+    concurrent.futures' own pool loses a call where the system has no thread to give. This one
+    goes on with those that it has, the caller's at the least. Its threads do not keep the
+    process from ending.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._threads = 0
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Has function(*args) carried out."""
+        future: Future[T] = Future()
+        if self._threads < self._most:
+            self._start_thread()
+        if self._threads == 0:
+            _carry_out(future, function, *args)
+        else:
+            self._work.put(lambda: _carry_out(future, function, *args))
+        return future
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        with contextlib.suppress(RuntimeError, MemoryError):
+            thread.start()
+            self._threads += 1
+
+    def _run(self) -> None:
+        while True:
+            self._work.get()()
+
+
+def _carry_out(future: Future[T], function: Callable[..., T], *args: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function(*args))
+    except BaseException as error:
+        future.set_exception(error)
 
 
 # --- The client ---------------------------------------------------------------
@@ -1028,11 +1304,12 @@ class IterableClient:
         self.stop = stop or Stop()
         self.health = Health(self.base_url, give_up_after, self.stop)
         self._credentials = Credentials(api_key or "", jwt_secret, use_jwt)
+        self._is_batch = give_up_after is not None
         self._zone = zone
         self._jitter = jitter
         self._lock = threading.Lock()
         # A pool of its own: bulk calls in the caller's would wait for themselves.
-        self._singles = ThreadPoolExecutor(workers, "single")
+        self._singles = Workers(workers, "single")
         self._pacers = self._make_pacers(rate_limit_factor)
         self._transport = Transport(
             self.base_url, self._credentials, timeout, 2 * workers, self.stop
@@ -1216,32 +1493,33 @@ class IterableClient:
     def _exchange(self, request: Request) -> Answer:
         """The retry loop: makes attempts until there is an answer to keep.
 
+        In a batch run a 429 is the pace's business, and uses up no attempt of the call.
+
         Raises:
             StoppedError: a stop came first.
         """
         pacer = self._pacers.get(request.url)
-        stopped = NOT_SENT
-        attempt = 0
+        outcome = NOT_SENT
+        attempt = 1
         while self._may_begin(pacer):
-            attempt += 1
-            self._count_attempt(is_retry=attempt > 1)
-            answer = self._transport.attempt(request)
+            answer = self._attempt(request, pacer, is_retry=outcome != NOT_SENT)
+            is_paced = pacer is not None and self._is_batch and answer.status == 429
             has_more = attempt < self.max_retries and answer.wait <= LONGEST_WAIT
-            is_last = not (answer.retryable and has_more)
-            self._note(answer, is_last)
-            delay = self._delay_after(attempt, answer)
-            if pacer and answer.status == 429 and answer.wait <= LONGEST_WAIT:
-                pacer.hold(delay)  # who else called now would only be refused, too
+            is_last = not is_paced and not (answer.retryable and has_more)
+            self.health.note(answer, is_last)
             if is_last:
                 return answer
+            delay = self._delay_after(attempt, answer)
             what = f"{request.name}: HTTP {answer.status} {answer.code}"
+            # What is known so far is the outcome, should a stop prevent the next attempt.
+            outcome = Outcome(Kind.IN_DOUBT, answer.body, answer.status)
+            if is_paced:
+                log.info("%s, the pace is slower now", what)
+                continue
             log.warning("%s, again in %.1f s", what, delay)
-            stopped = _interrupted(
-                Kind.IN_DOUBT,
-                f"the run was stopped before a retry; the last attempt ended with {answer.code}",
-            )
+            attempt += 1
             self.stop.wait(delay)
-        raise StoppedError(stopped)
+        raise StoppedError(outcome)
 
     def _may_begin(self, pacer: Pacer | None) -> bool:
         """Returns when an attempt may begin; False where a stop came first."""
@@ -1249,21 +1527,41 @@ class IterableClient:
             return False
         return pacer is None or pacer.wait()
 
-    def _delay_after(self, attempt: int, answer: Answer) -> float:
-        initial, factor = self.initial_backoff, self.backoff_factor
-        return retry_delay(attempt, initial, factor, answer.wait, self._jitter())
-
-    def _count_attempt(self, is_retry: bool) -> None:
+    def _attempt(self, request: Request, pacer: Pacer | None, is_retry: bool) -> Answer:
+        """One attempt, with what it means to the counts and to the pace."""
         with self._lock:  # before the answer: a run that stops may not wait for it
             self.counts["sent"] += 1
             self.counts["retried"] += is_retry
-
-    def _note(self, answer: Answer, is_last: bool) -> None:
+        sent_at = self.stop.now()
+        answer = self._transport.attempt(request)
         log.debug("HTTP %s %s", answer.status, answer.code)
         if answer.status == 429:
             with self._lock:
                 self.counts["rate_limited"] += 1
-        self.health.note(answer, is_last)
+        if pacer:
+            self._tell_pacer(pacer, answer, sent_at, request.name)
+        return answer
+
+    def _tell_pacer(self, pacer: Pacer, answer: Answer, sent_at: float, name: str) -> None:
+        if answer.status != 429:
+            pacer.note_accepted(sent_at)
+            return
+        pacer.note_refused(sent_at)
+        if not self._is_batch:
+            if answer.wait <= LONGEST_WAIT:
+                pacer.hold(answer.wait)
+            return
+        # In a second the bucket has room again; a demand of hours is looked into earlier.
+        pacer.hold(min(max(1.0, answer.wait), LONGEST_HOLD))
+        if pacer.is_exhausted:
+            self.health.end(
+                f"others use up the limit of {name}: for five minutes Iterable answered "
+                "nothing but 429; run again when they are done"
+            )
+
+    def _delay_after(self, attempt: int, answer: Answer) -> float:
+        initial, factor = self.initial_backoff, self.backoff_factor
+        return retry_delay(attempt, initial, factor, answer.wait, self._jitter())
 
     def _url(self, operation: Operation) -> str:
         return f"{self.base_url}/api/{operation.name}"
@@ -1304,7 +1602,7 @@ def _may_be_one_rows_fault(answer: Answer) -> bool:
     """Whether a bulk request may have been refused as a whole because of one of its rows."""
     if answer.body.get("code") in REFUSALS:
         return False
-    return answer.status in (400, 413, 500) or answer.code == "BatchTooLarge"
+    return answer.status in (400, 408, 409, 413, 500) or answer.code == "BatchTooLarge"
 
 
 # --- Rows, from a pool of threads ---------------------------------------------
@@ -1358,7 +1656,7 @@ def deliver(
     Returns:
         The rows in their order; now and then, while it waits, none.
     """
-    pool = ThreadPoolExecutor(workers, "call")
+    pool = Workers(workers, "call")
     most_in_flight = workers + 2 if is_bulk else 2 * workers
     in_flight: deque[Flight] = deque()
     for rows in batches if is_bulk else _one_by_one(batches):
@@ -1421,9 +1719,10 @@ def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) ->
     while not future.done() and client.stop.now() < client.stop.deadline:
         wait([future], 0.25)
         yield Settled([])
-    if future.done():
-        future.result()  # raises what the worker raised
     rest = NOT_SENT if future.cancel() else IN_DOUBT
+    if future.done() and not future.cancelled() and future.exception():
+        _end_by_surprise(client, future.exception())
+        rest = ABORTED
     filtered: frozenset[str] = frozenset()
     with contextlib.suppress(Empty):
         while True:
@@ -1435,6 +1734,13 @@ def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) ->
         if call.outcome is None:
             call.outcome = rest
     yield Settled(shipment.rows, filtered)
+
+
+def _end_by_surprise(client: IterableClient, error: BaseException | None) -> None:
+    """Ends the run where something happened for which nothing here provides."""
+    log.error("while sending", exc_info=error)
+    what = without_addresses(f"{type(error).__name__}: {error}")
+    client.health.end(f"something unexpected happened while sending ({what}): see the log")
 
 
 # --- Files --------------------------------------------------------------------

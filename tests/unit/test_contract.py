@@ -108,7 +108,7 @@ DISALLOWED = "Event with name x is disallowed from tracking."
         (200, {"code": "Success"}, None),
         (200, {"code": "success"}, "success"),
         (200, {"code": "BadParams", "msg": ""}, "BadParams"),
-        (400, SUCCESS, "Success"),
+        (400, SUCCESS, "InvalidResponse"),  # Iterable is known to send that
         (200, {"code": "Success", "msg": DISALLOWED}, "DisallowedEventName"),
         (400, {"code": "BadParams", "msg": "is disallowed from tracking"}, "BadParams"),
     ],
@@ -119,4 +119,5 @@ def test_success_is_a_2xx_with_code_success_that_does_not_disallow_the_event(
     http.post(TRACK, status=status, json=answer)
     ok, told = connect().track_event(ADA, "x")
     assert (ok, told["code"]) == (code is None, code or "Success")
-    assert told.get("msg") == answer.get("msg")
+    if told["code"] != "InvalidResponse":
+        assert told.get("msg") == answer.get("msg")
