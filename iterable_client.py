@@ -239,12 +239,18 @@ def normalize_identifier(kind: str, value: Any) -> str:
         raise InvalidValueError(f"the row has no {kind}", "NoIdentifier")
     if isinstance(value, str):
         return _normalize_text(kind, value)
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+    if isinstance(value, Decimal) and _is_whole(value):
         value = int(value)  # a NUMERIC key
     is_key = isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool)
     if kind == "email" or not is_key:
         raise InvalidValueError(f"{kind} cannot be made of {type(value).__name__}")
     return str(value)
+
+
+def _is_whole(value: Decimal) -> bool:
+    """Whether it is a whole number, and no longer than keys can be: 1E+5000 takes a while."""
+    is_short = value.is_finite() and value.adjusted() < 100
+    return is_short and value == value.to_integral_value()
 
 
 def _normalize_text(kind: str, value: str) -> str:
@@ -876,12 +882,24 @@ class Transport:
 
     def _explain(self, error: Exception) -> Answer:
         """The answer of ours where the network gave none."""
-        cause = error.args[0] if error.args else error
-        is_timeout = isinstance(error, requests.Timeout) or "timed out" in str(cause)
+        msg = self._redactor.text(_describe_error(error))
+        is_timeout = isinstance(error, requests.Timeout) or "timed out" in msg
         code = "Timeout" if is_timeout else "ConnectionError"
-        msg = self._redactor.text(str(getattr(cause, "reason", cause)))
         is_retryable = should_retry(None, error=error)
         return Answer(None, {"code": code, "msg": msg}, retryable=is_retryable)
+
+
+# Which of our objects noticed it tells a person nothing.
+CONNECTION_OBJECT = re.compile(r"_\w*Connection\(host=[^)]*\): ")
+
+
+def _describe_error(error: Exception) -> str:
+    """What the network says: of several errors in one another the one that tells why."""
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
+    proxys = getattr(reason, "original_error", None)  # of urllib3's ProxyError
+    text = str(reason) if proxys is None else f"the proxy cannot be reached: {proxys}"
+    return CONNECTION_OBJECT.sub("", text)
 
 
 LONGEST_ANSWER = 16_000_000  # bytes, unpacked
@@ -1143,7 +1161,8 @@ class Health:
         """`give_up_after`: calls in a row without a useful answer; None: it never ends."""
         self.ending: str | None = None  # what ended the run, as a sentence for a person
         self.was_answered = False  # usefully, be it with a refusal
-        self.no_answer = f"{base_url} gives no useful answer: run again later"
+        self._base_url = base_url
+        self._last_failure = ""
         self._give_up_after = give_up_after
         self._stop = stop
         self._lock = threading.Lock()
@@ -1162,12 +1181,19 @@ class Health:
                 self._unanswered = 0
             elif is_last:
                 self._unanswered += 1
+                self._last_failure = str(answer.body.get("msg"))
             has_given_up = self._unanswered >= self._give_up_after
         if is_refusal(answer, self._succeeded):
             self.was_answered = True
             self.end(_describe_refusal(answer))
         elif has_given_up and not self._stop.is_set():
-            self.end(f"{self.no_answer} ({without_addresses(str(answer.body['msg']))})")
+            self.end(self.no_answer)
+
+    @property
+    def no_answer(self) -> str:
+        """What to say where Iterable is not to be reached: why, as the last failure has it."""
+        said = without_addresses(self._last_failure)[:300]
+        return f"{self._base_url} gives no useful answer: {said}; run again later"
 
     def end(self, reason: str) -> None:
         """Stops the run; the first reason stands."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from iterable_client import IterableClient
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY
 from tests.unit.clients import ADA, UPDATE, Connect, Mock, codes
@@ -63,3 +65,23 @@ def test_a_ca_bundle_that_does_not_exist_is_named_in_the_answer(
     ok, answer = connect().update_user(ADA, {})
     assert (ok, answer["code"]) == (False, "ConnectionError")
     assert "/nowhere/ca.pem" in answer["msg"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "host", "reason"),
+    [
+        ("", "nowhere.invalid", "Failed to resolve 'nowhere.invalid'"),
+        ("", "127.0.0.1:9", "Connection refused"),
+        ("http://127.0.0.1:9", "api.iterable.com", "the proxy cannot be reached: .* refused"),
+    ],
+)
+def test_what_the_network_says_is_said_in_words(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, proxy: str, host: str, reason: str
+) -> None:
+    if proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+    client = IterableClient(KEY, base_url=f"https://{host}", max_retries=1)
+    ok, answer = client.update_user(ADA, {})
+    assert (ok, answer["code"]) == (False, "ConnectionError")
+    assert re.search(reason, answer["msg"])
+    assert "Connection(" not in answer["msg"]

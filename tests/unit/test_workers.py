@@ -1,0 +1,114 @@
+"""Threads, and what happens where there are none, or where one meets a surprise."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from iterable_client import (
+    Call,
+    IterableClient,
+    Kind,
+    Row,
+    Settled,
+    Stop,
+    Workers,
+    deliver,
+    user_update,
+)
+from tests.fake_iterable import FakeIterable
+from tests.unit.clients import Connect
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Lets the system have no more than so many threads to give."""
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if len(started) >= after:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+
+
+def rows(count: int) -> list[Row]:
+    """Rows of one user update each."""
+    made = []
+    for number in range(1, count + 1):
+        user = f"user{number}@example.com"
+        call = Call(user_update("email", user, {"n": number}))
+        made.append(Row(number, user, None, call, None))
+    return made
+
+
+def kinds_of(settled: Iterable[Settled]) -> list[Kind]:
+    """What became of the updates of rows, in their order."""
+    kinds = []
+    for each in settled:
+        for row in each.rows:
+            assert row.update is not None
+            assert row.update.outcome is not None
+            kinds.append(row.update.outcome.kind)
+    return kinds
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_work_is_done_in_its_order_with_the_threads_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    refuse_threads(monkeypatch, after)
+    workers = Workers(8, "test")
+    done: list[int] = []
+    futures = [workers.submit(done.append, number) for number in range(50)]
+    for future in futures:
+        future.result(timeout=10)
+    assert sorted(done) == list(range(50))
+    if after < 2:
+        assert done == list(range(50))
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_rows_are_delivered_though_there_are_no_threads_to_be_had(
+    connect: Connect,
+    server: FakeIterable,
+    monkeypatch: pytest.MonkeyPatch,
+    is_bulk: bool,
+    after: int,
+) -> None:
+    client = connect(server, stop=Stop(), give_up_after=10)
+    server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")  # singly, then
+    refuse_threads(monkeypatch, after)
+    assert kinds_of(deliver(client, [rows(20)], is_bulk, 6)) == [Kind.ACCEPTED] * 20
+    assert len(server.users) == 20
+
+
+@pytest.mark.parametrize("surprise", [MemoryError("none left"), TypeError("a bug")])
+def test_a_surprise_in_a_thread_ends_the_run_and_loses_no_row(
+    connect: Connect,
+    server: FakeIterable,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    surprise: BaseException,
+) -> None:
+    client = connect(server, stop=Stop(), give_up_after=10)
+    send = IterableClient.send
+
+    def send_or_not(self: IterableClient, operation: Any, payloads: Any) -> Any:
+        if payloads[0]["email"] == "user7@example.com":
+            raise surprise
+        return send(self, operation, payloads)
+
+    monkeypatch.setattr(IterableClient, "send", send_or_not)
+    kinds = kinds_of(deliver(client, [rows(100)], is_bulk=False, workers=1))
+    assert kinds[:7] == [Kind.ACCEPTED] * 6 + [Kind.IN_DOUBT]
+    assert client.stop.is_set()
+    assert client.health.ending is not None
+    assert f"({type(surprise).__name__}: {surprise})" in client.health.ending
+    assert "Traceback" in caplog.text
