@@ -31,6 +31,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, quote_plus, urlsplit
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 Columns = tuple[str, ...]  # their names
@@ -949,6 +950,117 @@ def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]
     # Through UTC, since a day in `zone` may have 23 or 25 hours.
     since = until.astimezone(timezone.utc) - timedelta(hours=24) * days
     return since.astimezone(zone), until.astimezone(zone)
+
+
+# --- Typed cells ---
+
+# The words of the types, and what a cell may be for each, are the README's table.
+# Databases differ in what they deliver: SQLite has booleans as 1 and 0, times and JSON as
+# text, and 10.00 as an integer; MariaDB has JSON as text.
+
+_LONGEST_NUMBER = 400  # digits: int() of Decimal('1E+9999999') takes minutes
+
+
+def cast_cell(type_name: str, value: Any, zone: tzinfo) -> Any:
+    """A cell as the type that its field is said to have.
+
+    Arguments:
+        type_name: one of CELL_TYPES.
+        value: the cell; NULL has every type.
+        zone: that of times without one, and of the day that a time is on.
+
+    Returns:
+        A Decimal, int, bool, date, aware datetime, dict, list or str, by the type.
+
+    Raises:
+        ValueError: the cell is not of the type. The text names no value.
+    """
+    if value is None:
+        return None
+    try:
+        typed = CELL_TYPES[type_name](value, zone)
+    except (ValueError, ArithmeticError, RecursionError):
+        typed = None
+    if typed is None:
+        raise ValueError(f"{_describe_kind(value)} that is no {type_name}")
+    return typed
+
+
+def _to_decimal(value: Any, _zone: tzinfo) -> Decimal | None:
+    if isinstance(value, str):
+        value = Decimal(value.strip())
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    number = Decimal(value)
+    return number if number.is_finite() else None
+
+
+def _to_integer(value: Any, zone: tzinfo) -> int | None:
+    number = _to_decimal(value, zone)
+    if number is None or number.adjusted() > _LONGEST_NUMBER:
+        return None
+    return int(number) if number == number.to_integral_value() else None
+
+
+def _to_boolean(value: Any, _zone: tzinfo) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "t": True, "false": False, "f": False}.get(value.strip().lower())
+    if isinstance(value, (bool, int, Decimal)) and value in (0, 1):
+        return bool(value)
+    return None
+
+
+def _to_date(value: Any, zone: tzinfo) -> date | None:
+    if isinstance(value, str) and _DATE.fullmatch(value.strip()):
+        return date.fromisoformat(value.strip())
+    if isinstance(value, (str, datetime)):
+        return parse_time(value, zone).astimezone(zone).date()
+    return value if isinstance(value, date) else None
+
+
+def _to_json(value: Any, _zone: tzinfo) -> dict[str, Any] | list[Any] | None:
+    if isinstance(value, str):
+        value = json.loads(value)
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _to_text(value: Any, _zone: tzinfo) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
+        return None
+    return str(value)
+
+
+CELL_TYPES: dict[str, Callable[[Any, tzinfo], Any]] = {
+    "decimal": _to_decimal,
+    "integer": _to_integer,
+    "boolean": _to_boolean,
+    "date": _to_date,
+    "timestamp": parse_time,
+    "json": _to_json,
+    "text": _to_text,
+}
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_KINDS = (
+    (bool, "a boolean"),
+    (int, "an integer"),
+    ((float, Decimal), "a number"),
+    (str, "text"),
+    (bytes, "binary data"),
+    (datetime, "a time"),
+    (date, "a date"),
+    (dict, "an object"),
+    (list, "an array"),
+    (UnreadableTime, "a time out of range"),
+)
+
+
+def _describe_kind(value: Any) -> str:
+    """What kind of value a cell is, in words."""
+    for kind, words in _KINDS:
+        if isinstance(value, kind):
+            return words
+    return type(value).__name__
 
 
 # --- The spool ---

@@ -78,11 +78,14 @@ class Operation:
     per_second: float
     items: str = ""  # of a bulk operation: the property of the body that holds the list
     single: Operation | None = None  # of a bulk operation: the one that takes one item
+    of_all: str = ""  # of a bulk operation: what its items have in common, said once in the body
 
 
 USERS_UPDATE = Operation("users/update", 500)
 EVENTS_TRACK = Operation("events/track", 2000)
-USERS_BULK_UPDATE = Operation("users/bulkUpdate", 5, "users", USERS_UPDATE)
+USERS_BULK_UPDATE = Operation(
+    "users/bulkUpdate", 5, "users", USERS_UPDATE, of_all="createNewFields"
+)
 EVENTS_TRACK_BULK = Operation("events/trackBulk", 10, "events", EVENTS_TRACK)
 
 OPERATIONS = (USERS_UPDATE, EVENTS_TRACK, USERS_BULK_UPDATE, EVENTS_TRACK_BULK)
@@ -1417,7 +1420,7 @@ class IterableClient:
         """
         if not operation.items:
             return Delivery([self._send_one(operation, payload) for payload in payloads])
-        body = encode({operation.items: payloads})
+        body = encode(_bulk_body(operation, payloads))
         if len(body) <= BULK_BYTES and len(payloads) <= BULK_ITEMS:
             return self._send_bulk(operation, payloads, body)
         if len(payloads) == 1:
@@ -1607,6 +1610,19 @@ class IterableClient:
             return math.floor(self.stop.unix_time() if created_at is None else created_at)
         except (ValueError, OverflowError):
             raise InvalidValueError(f"created_at {created_at} is no time") from None
+
+
+def _bulk_body(operation: Operation, payloads: Sequence[Json]) -> Json:
+    """The body of a bulk request. What it says of all its items, each payload says, too."""
+    name = operation.of_all
+    if not name or name not in payloads[0]:
+        return {operation.items: payloads}
+    items = []
+    for payload in payloads:
+        item = dict(payload)
+        del item[name]
+        items.append(item)
+    return {operation.items: items, name: payloads[0][name]}
 
 
 def _identity(email: str | None, user_id: str | int | None) -> tuple[str, str]:

@@ -32,7 +32,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -692,7 +692,17 @@ def warn_of_readable_env_file(options: Options) -> None:
 
 # --- The query, and what its columns mean -------------------------------------
 
-KEYS = ("email", "userId", "user fields", "event", "event fields", "event time", "event id")
+KEYS = (
+    "email",
+    "userId",
+    "user fields",
+    "event",
+    "event fields",
+    "event time",
+    "event id",
+    "merge nested",
+    "new fields",
+)
 
 
 def prepare_job(options: Options, settings: Settings) -> Job:
@@ -759,11 +769,16 @@ def check_mapping(query: db.Query) -> None:
         if key in keys and len(columns_of(query, key)) != 1:
             raise query.error(f"'{key}' names one column, and no more", key)
     for name in ("email", "userId"):
-        if name in columns_of(query, "user fields"):
+        if name in keys and name in columns_of(query, "user fields"):
             raise query.error(
-                f"'{name}' cannot be a user field: Iterable would change the user's identity",
+                f"'{name}' cannot be a user field here: it is what identifies the user",
                 "user fields",
             )
+    for key in ("merge nested", "new fields"):
+        if keys.get(key, "yes") not in ("yes", "no"):
+            raise query.error(f"'{key}' must be yes or no", key)
+    if "merge nested" in keys and "user fields" not in keys:
+        raise query.error("'merge nested' needs '-- user fields: ...' beside it", "merge nested")
     if "event" in keys:
         if "event time" not in keys and "event id" not in keys:
             raise query.error(
@@ -783,6 +798,7 @@ class Column(NamedTuple):
 
     name: str
     place: int
+    type_name: str = ""  # one of db.CELL_TYPES, where the query's comment names one
 
 
 @dataclass(frozen=True)
@@ -794,6 +810,16 @@ class EventPlan:
     time: Column | None
     own: list[Column]  # those that tell one event from another
 
+    @cached_property
+    def untyped_fields(self) -> list[Column]:
+        """The fields as an id without `own` is made of them: a type changes no id.
+
+        [] where no field has a type: then they are what is sent, too.
+        """
+        if not any(column.type_name for column in self.fields):
+            return []
+        return [Column(column.name, column.place) for column in self.fields]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -802,7 +828,9 @@ class Plan:
     identifier_kind: str  # "email" or "userId"
     identifier: Column
     user_fields: list[Column] | None  # None: the query sends no user updates
+    other_identifier: Column | None  # a userId-based project learns the address, and the reverse
     event: EventPlan | None  # None: it sends no events
+    options: Mapping[str, bool]  # mergeNestedObjects, createNewFields: where the query says so
     zone: ZoneInfo  # of times that have none
 
     @property
@@ -817,20 +845,21 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
     Raises:
         QueryFileError: a key names a column that the query does not return.
     """
-    places = {name: place for place, name in enumerate(columns)}
 
     def find(key: str) -> list[Column]:
-        found = []
-        for name in columns_of(query, key):
-            if name not in places:
-                there = ", ".join(columns)
-                raise query.error(f"'{key}' names '{name}', but the columns are {there}", key)
-            found.append(Column(name, places[name]))
-        return found
+        return [find_column(query, columns, key, text) for text in columns_of(query, key)]
 
     kind = "email" if "email" in query.keys else "userId"
     [identifier] = find(kind)
-    user_fields = find("user fields") if "user fields" in query.keys else None
+    other_kind = "userId" if kind == "email" else "email"
+    other_identifier = None
+    user_fields = None
+    if "user fields" in query.keys:
+        user_fields = find("user fields")
+        for column in user_fields:
+            if column.name == other_kind:
+                other_identifier = column
+        user_fields = [column for column in user_fields if column.name != other_kind]
     event = None
     if "event" in query.keys:
         time_columns = find("event time")
@@ -840,7 +869,42 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
             time=time_columns[0] if time_columns else None,
             own=find("event id"),
         )
-    return Plan(kind, identifier, user_fields, event, zone)
+    return Plan(
+        kind, identifier, user_fields, other_identifier, event, payload_options(query), zone
+    )
+
+
+def payload_options(query: db.Query) -> dict[str, bool]:
+    """What the keys `merge nested` and `new fields` mean to Iterable."""
+    options = {}
+    for key, name in (("merge nested", "mergeNestedObjects"), ("new fields", "createNewFields")):
+        if key in query.keys:
+            options[name] = query.keys[key] == "yes"
+    return options
+
+
+TYPED_KEYS = ("user fields", "event fields")
+
+
+def find_column(query: db.Query, columns: Sequence[str], key: str, text: str) -> Column:
+    """The column that a key names, for a field perhaps with its type: `amount decimal`.
+
+    Raises:
+        QueryFileError: the query returns no such column, or there is no such type.
+    """
+    if text in columns:  # first, since a column's own name may end in such a word
+        return Column(text, columns.index(text))
+    name, _, type_name = text.rpartition(" ")
+    name = name.strip()
+    if name not in columns:
+        there = ", ".join(columns)
+        raise query.error(f"'{key}' names '{text}', but the columns are {there}", key)
+    if key not in TYPED_KEYS:
+        raise query.error(f"'{key}' takes no types: write '{name}' alone", key)
+    if type_name not in db.CELL_TYPES:
+        types = ", ".join(db.CELL_TYPES)
+        raise query.error(f"'{type_name}' is none of the types ({types})", key)
+    return Column(name, columns.index(name), type_name)
 
 
 @dataclass(frozen=True)
@@ -935,9 +999,25 @@ def plan_update(plan: Plan, columns: list[Column], user: str, cells: Sequence[An
     """A row's user update; where a cell cannot be sent, one that failed."""
     try:
         user_fields = data_fields(columns, cells, plan.zone)
+        if plan.other_identifier:
+            add_identifier(user_fields, plan.other_identifier, cells)
     except iterable_client.InvalidValueError as error:
         return Call(None, error.outcome)
-    return Call(iterable_client.user_update(plan.identifier_kind, user, user_fields))
+    payload = iterable_client.user_update(plan.identifier_kind, user, user_fields)
+    payload.update(plan.options)
+    return Call(payload)
+
+
+def add_identifier(user_fields: Json, column: Column, cells: Sequence[Any]) -> None:
+    """Adds a user's address where the userId identifies them, or the reverse.
+
+    Source: https://support.iterable.com/hc/articles/29156459027348 (identifying users by email or
+    userId). A user who has none keeps the one that Iterable knows: null would take it away.
+    """
+    value = cells[column.place]
+    if value is not None and str(value).strip():
+        name = column.name
+        user_fields[name] = iterable_client.normalize_identifier(name, value)
 
 
 def plan_event(plan: Plan, event: EventPlan, user: str, cells: Sequence[Any]) -> Call:
@@ -949,12 +1029,16 @@ def plan_event(plan: Plan, event: EventPlan, user: str, cells: Sequence[Any]) ->
         parts = [created, event_fields]
         if event.own:
             parts = own_parts(event, cells, time, plan.zone)
+        elif event.untyped_fields:
+            parts = [created, data_fields(event.untyped_fields, cells, plan.zone)]
     except iterable_client.InvalidValueError as error:
         return Call(None, error.outcome)
     event_id = iterable_client.make_event_id([user, event.name, *parts])
     payload = iterable_client.event(
         plan.identifier_kind, user, event.name, event_fields, created, event_id
     )
+    if "createNewFields" in plan.options:
+        payload["createNewFields"] = plan.options["createNewFields"]
     return Call(payload)
 
 
@@ -976,7 +1060,7 @@ def own_parts(
     change anything here would double every event that was ever sent.
     """
     parts: list[Any] = []
-    for name, place in event.own:
+    for name, place, _ in event.own:
         value = cells[place]
         if event.time and place == event.time.place:
             value = time
@@ -996,14 +1080,24 @@ def own_parts(
 def data_fields(columns: Sequence[Column], cells: Sequence[Any], zone: ZoneInfo) -> Json:
     """The dataFields of a row."""
     data = {}
-    for name, place in columns:
+    for name, place, type_name in columns:
         value = cells[place]
+        if type_name:
+            value = cast_cell(name, type_name, value, zone)
         # Most cells, without a call: this loop is where a large run spends its time.
         if value is None or (value.__class__ is str and value.isascii()):
             data[name] = value
         else:
             data[name] = iterable_client.clean_field(name, value, zone)
     return data
+
+
+def cast_cell(name: str, type_name: str, value: Any, zone: ZoneInfo) -> Any:
+    """db.cast_cell() of a column."""
+    try:
+        return db.cast_cell(type_name, value, zone)
+    except ValueError as error:
+        raise iterable_client.InvalidValueError(f"column {name}: {error}") from None
 
 
 # --- The ledger: what Iterable accepted before --------------------------------
