@@ -1852,12 +1852,15 @@ class CsvFile(OutputFile):
 
     def __init__(self, directory: Path, name: str) -> None:
         super().__init__(directory, name)
+        self.longest_row = 0  # in characters
         self._writer = csv.writer(self.text)
 
     def write(self, row: Iterable[Any]) -> int:
         """Writes one row, or the header; returns its length in characters."""
         cells = [cell if _is_plain_cell(cell) else _csv_cell(cell) for cell in row]
         length: int = self._writer.writerow(cells)
+        if length > self.longest_row:
+            self.longest_row = length
         return length
 
 

@@ -110,6 +110,7 @@ class Project:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.users: dict[str, Json] = {}  # merged dataFields
+        self.owners: dict[str, str] = {}  # of addresses and userIds among the dataFields
         self.events: dict[str, Json] = {}  # as received, by id
         self.event_writes: Counter[str] = Counter()
         self.user_types: FieldTypes = {}
@@ -169,13 +170,29 @@ class Project:
             return why
         if key in self.policy.conflicts:
             return CONFLICT
+        if self._is_taken(key, user.get("dataFields", {})):
+            return CONFLICT
         is_unknown_id = "userId" in user and key not in self.users
         if is_unknown_id and not user.get("preferUserId"):
             return NOT_FOUND
         return None
 
+    def _is_taken(self, key: str, fields: Json) -> bool:
+        """Whether the address or userId among the fields is another user's."""
+        for name in ("email", "userId"):
+            value = fields.get(name)
+            if value is None:
+                continue
+            owner = self.owners.get(value)
+            if value in self.users or owner not in (None, key):
+                return True
+        return False
+
     def _merge(self, key: str, fields: Json) -> None:
         """Write a profile's fields; null clears one."""
+        for name in ("email", "userId"):
+            if fields.get(name) is not None:
+                self.owners[fields[name]] = key
         # a new dictionary: a copy of `users` that somebody holds stays as it is
         profile = {**self.users.get(key, {}), **fields}
         self.users[key] = {name: value for name, value in profile.items() if value is not None}

@@ -207,11 +207,10 @@ def check_item(item: Any, types: Types) -> None:
 
 
 def _check_user(user: Json) -> None:
-    fields = user.get("dataFields", {})
-    if "email" in fields or "userId" in fields:
-        raise BadParamsError(
-            "email or userId among the dataFields would change the user's identity"
-        )
+    # Iterable's documented way to tell a userId-based project an address, and the reverse
+    for name in ("email", "userId"):
+        if name in user and name in user.get("dataFields", {}):
+            raise BadParamsError(f"{name} identifies the user, and is no field")
 
 
 def _check_event(event: Json) -> None:

@@ -74,7 +74,7 @@ GOOD = ["email: email", "event: seen", "event id: n"]
         ([*GOOD[:2], "event id: n, m"], 4, ["'m'", "event id"]),
         ([*GOOD, "event fields: x"], 5, ["'x'", "event fields"]),
         ([*GOOD, "event time: at"], 5, ["'at'", "event time"]),
-        ([*GOOD, "user fields: email"], 5, ["'email'", "identity"]),
+        ([*GOOD, "user fields: email"], 5, ["'email'", "identifies"]),
         (["email: email", "event: seen"], 3, ["event time", "event id"]),
         (["email: email", "user fields: n", "event fields: n"], 4, ["event fields", "event"]),
         ([*GOOD, "User_fields: n"], 5, ["User_fields", "-- user fields:"]),

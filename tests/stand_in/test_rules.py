@@ -82,7 +82,6 @@ USER_MISTAKES: list[Any] = [
     {**ADA, "mergeNestedObjects": 0},
     {**ADA, "datafields": {}},
     {**ADA, "dataFields": {"email": "b@example.com"}},
-    {**ADA, "dataFields": {"userId": "7"}},
 ]
 EVENT_MISTAKES: list[Any] = [
     ADA,
