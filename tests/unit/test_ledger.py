@@ -173,12 +173,6 @@ def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
         open_ledger(tmp_path)
 
 
-def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite3").mkdir()
-    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
-        open_ledger(tmp_path)
-
-
 def test_a_ledger_that_was_killed_before_it_had_tables_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3").touch()
     assert deliver(open_ledger(tmp_path), {"a": 1}) == [False]
