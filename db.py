@@ -1209,8 +1209,9 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
 
 # --- The ledger ---
 
-# A call's key in the ledger and the digest of its payload. Plain, since every row
-# makes two: a tuple takes a tenth of what a dataclass does.
+# The key of an event, or of a user's field, in the ledger, and the digest of what is
+# sent of it. Plain, since a row makes several: a tuple takes a tenth of what a
+# dataclass does.
 Mark = tuple[int, bytes]
 
 _LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
@@ -1219,10 +1220,12 @@ _FORGET_DAYS = 90  # without being seen
 # may be older than the last sight of the entry, by as much.
 _REFRESH_DAYS = 7
 
+_VERSION = 1  # PRAGMA user_version: entries are of fields; in 0 they were of whole updates
 _TABLES = f"""
     PRAGMA journal_mode = WAL;
     BEGIN;
     PRAGMA application_id = {_LEDGER_ID};
+    PRAGMA user_version = {_VERSION};
     CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
     CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
     COMMIT
@@ -1247,15 +1250,16 @@ class LedgerLockedError(Exception):
 
 
 class Ledger:
-    """Which calls were delivered before, and with what payload.
+    """Which events, and which fields of which users, were delivered before.
 
-    It holds digests in a small SQLite file: no names, no payloads. A call is marked,
+    It holds digests in a small SQLite file: no names, no values. What is sent is marked,
     begins, and ends. Every change is committed at once, and survives the end of the
     process at any moment. Methods raise LedgerLockedError while another process holds
     the file, and sqlite3.Error where it cannot be read or written: on a full disk, say.
 
     Attributes:
         is_new_project: whether there are entries, but none under this secret.
+        has_old_entries: whether there may be entries of whole updates, for take_over().
     """
 
     def __init__(
@@ -1309,7 +1313,8 @@ class Ledger:
         try:
             if not writable and self._path.exists():
                 _copy_ledger(self._path, self._connection)
-            _prepare_ledger(self._connection)
+            _prepare_ledger(self._connection, self._today)
+            self.has_old_entries = _was_taken_over(self._connection)
             projects = self._connection.execute("SELECT project FROM projects").fetchall()
         except BaseException:
             self._connection.close()
@@ -1330,13 +1335,13 @@ class Ledger:
             ) from None
 
     def mark(self, name: str, payload: Any) -> Mark:
-        """Mark a call.
+        """Mark an event, or a field of a user.
 
         Two names of one key are harmless: they are sent every time.
 
         Arguments:
-            name: tells what the call is about from all else in the ledger.
-            payload: what it sends: None, booleans, numbers, text, and lists and
+            name: tells what it is from all else in the ledger.
+            payload: what is sent of it: None, booleans, numbers, text, and lists and
                 dictionaries of these.
 
         Returns:
@@ -1350,14 +1355,14 @@ class Ledger:
         return key, state.digest()
 
     def begin(self, marks: Sequence[Mark]) -> list[bool]:
-        """Begin calls; those not delivered before are in flight from now on.
+        """Begin to send; what was not delivered before is in flight from now on.
 
-        One whose like is in flight, be it with the same payload, is not known to be
+        That whose like is in flight, be it with the same payload, is not known to be
         delivered: who can tell how that one ends. What is known of what is in flight
         is forgotten: a call may arrive and its answer be lost.
 
         Arguments:
-            marks: of the calls, in the order in which they would be sent.
+            marks: in the order in which they would be sent.
 
         Returns:
             For each of them, in this order, whether it was delivered before with the
@@ -1381,6 +1386,34 @@ class Ledger:
         )
         return delivered
 
+    def begin_all(self, marks: Sequence[Mark]) -> None:
+        """Begin to send everything, delivered before or not."""
+        for key, _ in marks:
+            self._in_flight[key] += 1
+        keys = [(key,) for key in sorted({key for key, _ in marks})]
+        self._write(("DELETE FROM delivered WHERE key = ?", keys))
+
+    def take_over(self, updates: Sequence[tuple[Mark, Sequence[Mark]]]) -> None:
+        """Replace entries of whole updates, which ledgers once had, by those of fields.
+
+        Where the whole was delivered as it is now, its fields were, too. The other old
+        entries are forgotten.
+
+        Arguments:
+            updates: the mark that each once had, and those of its fields.
+        """
+        entries = self._wait(lambda: self._look_up([old for old, _ in updates]))
+        known = {key: digest for key, digest, _ in entries}
+        rows = []
+        for (key, digest), of_fields in updates:
+            if known.get(key) == digest:
+                for field_key, field_digest in of_fields:
+                    rows.append((field_key, field_digest, self._today))
+        self._write(
+            ("DELETE FROM delivered WHERE key = ?", [(key,) for key in known]),
+            ("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows),
+        )
+
     def _look_up(self, marks: Sequence[Mark]) -> list[tuple[int, bytes, int]]:
         """The entries of these calls: key, digest and day."""
         keys = [key for key, _ in marks]
@@ -1393,13 +1426,13 @@ class Ledger:
         return entries
 
     def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
-        """End calls that began, and record which of them were accepted.
+        """End what began, and record what of it was accepted.
 
-        One is not recorded where a later one of the same name is in flight.
+        It is not recorded where a later one of the same name is in flight.
 
         Arguments:
-            calls: their marks, those of one name in the order in which they ended,
-                each with whether the call was accepted.
+            calls: marks, those of one name in the order in which they ended, each with
+                whether it was accepted.
         """
         accepted: dict[int, bytes] = {}
         for (key, digest), is_accepted in calls:
@@ -1463,7 +1496,7 @@ def _copy_ledger(path: Path, connection: sqlite3.Connection) -> None:
         original.backup(connection)
 
 
-def _prepare_ledger(connection: sqlite3.Connection) -> None:
+def _prepare_ledger(connection: sqlite3.Connection, today: int) -> None:
     """Make it ready for use. Raises sqlite3.Error, with a reason if it is damaged."""
     # A file without tables is new, or was killed before it was more.
     if not _read_pragma(connection, "schema_version"):
@@ -1472,11 +1505,39 @@ def _prepare_ledger(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     if _read_pragma(connection, "application_id") != _LEDGER_ID:
         raise sqlite3.DatabaseError("it is not a ledger of this program")
+    version = _read_pragma(connection, "user_version")
+    if version > _VERSION:
+        raise sqlite3.DatabaseError("it is of a later version of this program")
     health = _read_pragma(connection, "quick_check(1)")
     if health != "ok":
         raise sqlite3.DatabaseError(health.splitlines()[-1])
     if connection.execute(_ODD_ROWS).fetchone():
         raise sqlite3.DatabaseError("it has a row that this program does not write")
+    if version < _VERSION:
+        _begin_take_over(connection, today)
+    _end_take_over(connection, today)
+
+
+def _begin_take_over(connection: sqlite3.Connection, today: int) -> None:
+    """Make a ledger of before one of this version, which has old entries for a while."""
+    with connection:
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE taken_over (day INTEGER)")
+        connection.execute("INSERT INTO taken_over VALUES (?)", (today,))
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _end_take_over(connection: sqlite3.Connection, today: int) -> None:
+    """Look for no old entries any more when none can be left."""
+    if _was_taken_over(connection):
+        [day] = connection.execute("SELECT min(day) FROM taken_over").fetchone()
+        if day is None or day < today - _FORGET_DAYS - _REFRESH_DAYS:
+            connection.execute("DROP TABLE taken_over")
+
+
+def _was_taken_over(connection: sqlite3.Connection) -> bool:
+    sql = "SELECT 1 FROM sqlite_master WHERE name = 'taken_over'"
+    return connection.execute(sql).fetchone() is not None
 
 
 def _read_pragma(connection: sqlite3.Connection, name: str) -> Any:

@@ -130,11 +130,11 @@ def run(job: Job, signals: Signals) -> int:
         field_kinds = FieldKinds(fetched)
         planned = plan_batches(fetched.plan, files.spool, field_kinds)
         if ledger:
-            planned = merge_sparse(skip_known_calls(ledger, job.query.name, planned))
+            planned = merge_sparse(skip_known(ledger, job, planned))
         try:
             for settled in settle(client, planned, sending, signals):
                 if ledger:
-                    tell_ledger(ledger, settled.rows)
+                    tell_ledger(ledger, settled)
                 results.record(settled)
                 progress.show(results)
         except BaseException:
@@ -1191,59 +1191,109 @@ class FieldKinds:
 
 @contextmanager
 def open_ledger(job: Job) -> Iterator[db.Ledger | None]:
-    """The ledger, where the run has one; a dry run's is a copy."""
+    """The ledger, where the run has one; a dry run's is a copy.
+
+    One that is there is kept true without the option, too: what is sent now would else be
+    taken for unchanged later.
+    """
     settings = job.settings
-    if not settings.send_only_changes or not settings.iterable_api_key:
+    path = settings.output_dir / "delivery_ledger.sqlite3"
+    is_kept_true = not job.options.dry_run and os.path.lexists(path)
+    is_used = settings.send_only_changes or is_kept_true
+    if not is_used or not settings.iterable_api_key:
         yield None
         return
     project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
-    path = settings.output_dir / "delivery_ledger.sqlite3"
     with closing(db.Ledger(path, project, writable=not job.options.dry_run)) as ledger:
         yield ledger
 
 
 def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
     """What a person should know of the ledger."""
-    if ledger and ledger.is_new_project:
-        return ["The ledger does not know this API key and base URL: everything is sent once more"]
-    if job.settings.send_only_changes and ledger is None:
+    if not job.settings.send_only_changes:
+        return []
+    if ledger is None:
         return [
             "Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown"
         ]
+    if ledger.is_new_project:
+        return ["The ledger does not know this API key and base URL: everything is sent once more"]
     return []
 
 
-def skip_known_calls(
-    ledger: db.Ledger, query_name: str, batches: Iterable[list[Row]]
-) -> Iterator[list[Row]]:
-    """Gives the calls that Iterable accepted before their outcome, and the others a mark."""
+def skip_known(ledger: db.Ledger, job: Job, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Takes out of the calls what Iterable accepted before; nothing without the option."""
     for rows in batches:
-        calls = []
-        marks = []
-        for row in rows:
-            if row.update and row.update.payload is not None:
-                calls.append(row.update)
-                marks.append(ledger.mark(f"{query_name} {row.user}", row.update.payload))
-            if row.event and row.event.payload is not None:
-                calls.append(row.event)
-                marks.append(ledger.mark(f"{row.event_id}", row.event.payload))
-        for call, mark, is_known in zip(calls, marks, ledger.begin(marks), strict=True):
-            if is_known:
-                call.outcome = iterable_client.SKIPPED
-                call.payload = None  # thousands of rows may wait beside the few that go out
-            else:
-                call.mark = mark
+        if ledger.has_old_entries:
+            ledger.take_over(list(old_and_new_marks(ledger, job.query.name, rows)))
+        calls = mark_calls(ledger, rows)
+        parts = [(call, name) for call in calls for name in call.mark]
+        marks = [call.mark[name] for call, name in parts]
+        if job.settings.send_only_changes:
+            known = ledger.begin(marks)
+            for (call, name), is_known in zip(parts, known, strict=True):
+                if is_known:
+                    del call.mark[name]
+            for call in calls:
+                keep_marked(call)
+        else:
+            ledger.begin_all(marks)
         yield rows
 
 
-def tell_ledger(ledger: db.Ledger, rows: Iterable[Row]) -> None:
-    """Records which of the calls with a mark Iterable accepted."""
-    ended = []
+def mark_calls(ledger: db.Ledger, rows: Iterable[Row]) -> list[Call]:
+    """Marks the calls of rows, an update by field, and returns those that can be made."""
+    calls = []
     for row in rows:
+        if row.update and row.update.payload is not None:
+            row.update.mark = mark_fields(ledger, row.user, row.update.payload)
+            calls.append(row.update)
+        if row.event and row.event.payload is not None:
+            row.event.mark = {EVENT: ledger.mark(f"{row.event_id}", row.event.payload)}
+            calls.append(row.event)
+    return calls
+
+
+EVENT = ""  # an event is one thing: its only mark has no field's name
+
+
+def mark_fields(ledger: db.Ledger, user: str | None, payload: Json) -> dict[str, db.Mark]:
+    """A mark for each field of a user update, whichever query sends it."""
+    fields_ = payload["dataFields"]
+    return {name: ledger.mark(f"{user}\0{name}", value) for name, value in fields_.items()}
+
+
+def keep_marked(call: Call) -> None:
+    """Leaves in a call the fields that still have a mark; without any it is skipped."""
+    if not call.mark:
+        call.outcome = iterable_client.SKIPPED
+        call.payload = None  # thousands of rows may wait beside the few that go out
+    elif EVENT not in call.mark and call.payload is not None:
+        fields_ = call.payload["dataFields"]
+        call.payload["dataFields"] = {name: fields_[name] for name in call.mark}
+
+
+def old_and_new_marks(
+    ledger: db.Ledger, query_name: str, rows: Iterable[Row]
+) -> Iterator[tuple[db.Mark, list[db.Mark]]]:
+    """Of each user update the mark that ledgers once had, and those of its fields."""
+    for row in rows:
+        if row.update and row.update.payload is not None:
+            old = ledger.mark(f"{query_name} {row.user}", row.update.payload)
+            of_fields = mark_fields(ledger, row.user, row.update.payload)
+            yield old, list(of_fields.values())
+
+
+def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
+    """Records what Iterable accepted; a field that it dropped, saying success, is none of it."""
+    ended = []
+    for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
                 is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
-                ended.append((call.mark, is_accepted))
+                for name, mark in call.mark.items():
+                    is_kept = name not in settled.filtered_fields
+                    ended.append((mark, is_accepted and is_kept))
     ledger.end(ended)
 
 
