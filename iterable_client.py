@@ -1439,8 +1439,9 @@ def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) ->
 
 # --- Files --------------------------------------------------------------------
 
-# First characters that make a spreadsheet run a cell (OWASP, "CSV Injection").
-RISKY_STARTS = frozenset("=+-@\t\r")
+# First characters that make a spreadsheet run a cell (OWASP, "CSV Injection"). The last are
+# the full-width forms of the first.
+RISKY_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class OutputFile:
