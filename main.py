@@ -486,8 +486,8 @@ PATH = matching("a path", r"[^\0]+", Path)
 FLAG = matching("true or false", "(?i)true|false", is_true)
 MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
 LEVEL = matching("DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", str.upper)
-KEY = matching(  # it goes into a header
-    "printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+"
+KEY = matching(  # it goes into a header, and what is redacted must not be a word
+    "8 or more characters of ASCII without spaces, such as 0123456789abcdef", r"[!-~]{8,}"
 )
 ZONE = Format("a time zone, such as Europe/Berlin", read_zone)
 DATABASE_URL = Format(
