@@ -13,6 +13,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import errno
 import fcntl
 import gc
 import io
@@ -22,6 +23,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import sys
 import tempfile
 import time
@@ -222,6 +224,8 @@ def report_error(message: str, code: int) -> int:
 
 def printable(text: str) -> str:
     """Text that may be printed: a terminal obeys control characters, and data may hold some."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -247,16 +251,17 @@ def output_error(directory: Path, reason: str) -> RunError:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the output directory against other runs, and removes what a killed one left.
+    """Holds the output directory against other runs, and removes what killed ones left.
 
     The lock is the kernel's: it ends with its process.
     """
+    path = directory / ".iterable_integration.lock"
     try:
-        file = open(directory / ".iterable_integration.lock", "a+")  # noqa: SIM115
+        file = open(path, "a+", opener=open_own)  # noqa: SIM115
     except OSError as error:
         raise RunError(
-            f"The output directory {directory} cannot be written ({error.strerror}): "
-            "create it, or name another with --output-dir",
+            f"The output directory cannot be written ({path}: {error.strerror}): "
+            "mend that, or name another with --output-dir",
             2,
         ) from None
     with file:
@@ -269,32 +274,80 @@ def locked(directory: Path) -> Iterator[None]:
         file.truncate(0)
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         print(f"process {os.getpid()}, started {started}", file=file, flush=True)
-        for pattern in (".query_results_*.part", ".integration_results_*.part"):
-            for leftover in directory.glob(pattern):
-                leftover.unlink()
+        remove_leftovers(directory)
         yield
+
+
+def open_own(path: str, flags: int) -> int:
+    """Opens a file of ours, for open(): a symbolic link in its place leads to somebody else's."""
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what killed runs left, as far as it can be removed."""
+    for pattern in (".query_results_*.part", ".integration_results_*.part"):
+        for path in directory.glob(pattern):
+            owner = path.stem.rpartition(".")[2]
+            if owner == str(os.getpid()) or not is_process(owner):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def is_process(pid: str) -> bool:
+    """Whether a process with this id is running."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def start_log(settings: Settings, verbose: bool) -> None:
     """Logs to a rotating file and, where it is `verbose`, everything to the terminal, too."""
     path = settings.log_file or settings.output_dir / "iterable_integration.log"
+    kind = RotatingFileHandler if settings.log_file else OwnLog
     handlers: list[logging.Handler] = []
     try:
-        rotating = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
+        handlers.append(kind(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8"))
     except OSError as error:
         message = f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE"
         raise RunError(message, 2) from None
-    handlers.append(rotating)
     if verbose:
         handlers.append(logging.StreamHandler())
+    level = "DEBUG" if verbose else settings.log_level
+    for handler in handlers:
+        handler.setLevel(level)
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a full disk ends the run, or the log: no traceback a line
-    logging.basicConfig(
-        level="DEBUG" if verbose else settings.log_level,
-        handlers=handlers,
-        force=True,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    # What libraries say below WARNING may hold addresses, such as a driver's rows.
+    logging.basicConfig(level="WARNING", handlers=handlers, force=True)
+    for name in ("main", "iterable_client", "db"):
+        logging.getLogger(name).setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+
+
+class OwnLog(RotatingFileHandler):
+    """The log that nobody named, which is never a symbolic link."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_own)
+
+
+class LogFormatter(logging.Formatter):
+    """One line a record, whatever a server says in it; then a traceback, without addresses."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback, in lines."""
+        text = re.sub(r"\S+@\S+", "[address]", super().formatException(ei))
+        return "\n".join(map(printable, text.split("\n")))
 
 
 @dataclass(frozen=True)
@@ -666,6 +719,8 @@ def read_env(options: Options) -> dict[str, str | None]:
 def read_env_file(path: Path) -> dict[str, str | None]:
     """The texts of an env file, by name."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError("it is no regular file")
         with open(path, encoding="utf-8") as file:
             bindings = list(parse_stream(file))
     except (OSError, ValueError) as error:
