@@ -65,3 +65,16 @@ def test_libraries_speak_from_warnings_on_in_one_line_without_control_characters
 def test_libraries_heed_a_level_above_warning(project: Project) -> None:
     sabotage(project, DRIVER)
     assert project.run(LOG_LEVEL="ERROR").log == ""
+
+
+def test_a_traceback_keeps_its_lines_and_shows_no_control_characters(project: Project) -> None:
+    code = """
+def make_plan(*args):
+    raise RuntimeError("server says \\x1b[2J \\u202e")
+main.make_plan = make_plan"""
+    sabotage(project, code)
+    done = project.run()
+    assert done.code == 4
+    assert "\n  File " in done.log
+    assert "\u202e" not in done.log
+    assert done.log.replace("\n", "").isprintable()
