@@ -13,14 +13,17 @@ connections, to SQLite and through SQLAlchemy; times; the spool; the ledger.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import itertools
 import json
 import marshal
+import os
 import pickle
 import re
 import sqlite3
+import stat
 from abc import abstractmethod
 from collections import Counter, UserString
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +32,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from time import monotonic
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
 from zoneinfo import ZoneInfo
 
 Columns = tuple[str, ...]  # their names
 Cells = tuple[Any, ...]  # one row
 _Bounds = Mapping[str, datetime]  # of the window, by the name of the parameter
+_Result = TypeVar("_Result")
 
 
 class QueryFileError(Exception):
@@ -144,12 +149,7 @@ def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
 def _read_text(path: Path) -> str:
     """The file's text, without a byte order mark; \\n ends its lines."""
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise QueryFileError(
-                f"The queries file {path} has {size:,} bytes: this is no file that a person wrote."
-            )
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, _MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         message = f"The queries file {path} cannot be read: {error.strerror}."
         raise QueryFileError(message) from None
@@ -158,6 +158,35 @@ def _read_text(path: Path) -> str:
         message = "this is not UTF-8: save the file as UTF-8"
         raise _make_error(path, line, message) from None
     return text.replace("\r\n", "\n")
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Read a whole file. Links are followed, pipes and devices are not read.
+
+    Arguments:
+        path: the file.
+        most_bytes: how many it may have.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is too large; `strerror`
+            says which.
+    """
+    _check_regular(path.stat())
+    # By now there may be another file, and a pipe must not be waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        _check_regular(os.fstat(file.fileno()))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes")
+    return data
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a directory, a pipe or a device, no file")
 
 
 def _make_error(path: Path, line: int, message: str, query: str = "") -> QueryFileError:
@@ -369,6 +398,11 @@ def describe_url(url: str) -> str:
 
 # --- Connections ---
 
+# What an error may quote: a value, unless it is a zone or a token of the SQL, and
+# somebody's address anywhere.
+_VALUE = re.compile(r"""(JSON path error near |(?<!zone)(?<!Zone")(?<!token): )['"].*""")
+_ADDRESS = re.compile(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+")
+
 
 class UnreadableTime(UserString):
     """A cell with a time that Python cannot hold, as the database writes it.
@@ -377,13 +411,14 @@ class UnreadableTime(UserString):
     """
 
 
-def connect(url: str, zone: ZoneInfo) -> Database:
+def connect(url: str, zone: ZoneInfo, patience: float = 30) -> Database:
     """Open a database, read-only.
 
     Arguments:
         url: sqlite:///relative.db, sqlite:////absolute.db or one of SQLAlchemy's.
         zone: that of the times in the database that have none. Windows are bound
             in it, and it becomes the session's zone.
+        patience: seconds to wait for a SQLite file that another process has locked.
 
     Returns:
         The connection, in one transaction; close it.
@@ -398,7 +433,7 @@ def connect(url: str, zone: ZoneInfo) -> Database:
         raise _make_url_error() from None
     scheme, _, rest = url.partition("://")
     if scheme.lower() in _SQLITE:
-        return _SQLite(rest, zone)
+        return _SQLite(rest, zone, patience)
     return _SQLAlchemy(url, zone)
 
 
@@ -414,6 +449,7 @@ class Database(AbstractContextManager["Database"]):
     """A read-only connection, in one transaction. Leave it by `with` or close()."""
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
+    _secrets: Sequence[str] = ()  # what must not show, longest first
     _zone: ZoneInfo
     _connection: Any = None  # none before it is open
 
@@ -471,7 +507,14 @@ class Database(AbstractContextManager["Database"]):
         """The columns, none if the statement has no result, and the rows."""
 
     def _describe(self, error: Exception) -> str:
-        return str(error)
+        """What was said: one line, without SQL, values and secrets."""
+        text = _shorten(error)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = _VALUE.sub(r"\1***", text)
+        text = _ADDRESS.sub("***", text)
+        # A terminal obeys control characters.
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
     @abstractmethod
     def close(self) -> None:
@@ -483,11 +526,26 @@ class Database(AbstractContextManager["Database"]):
 
 # --- Connections: SQLite ---
 
+_SLICE_SECONDS = 0.5  # of waiting for a lock in C, where no signal handler runs
+_CHECK_PATH = (
+    "Check DATABASE_URL: sqlite:///file.db is relative to the working directory, "
+    "sqlite:////path/to.db is absolute, and no character is special."
+)
+_LOCKED = "database is locked"  # all that Python 3.10 has to tell it by
+_UNAUTHORIZED = "a query may use neither ATTACH nor load_extension()"
+_CANNOT_WRITE = ("attempt to write a readonly database", "unable to open database file")
+_NEEDS_FILES = (
+    "it is in WAL mode, which needs files beside it that cannot be made or opened. "
+    "Let this account write to its directory, read a copy of it elsewhere, "
+    "or switch it with PRAGMA journal_mode = DELETE."
+)
+
 
 class _SQLite(Database):
-    _failures = (sqlite3.Error, sqlite3.Warning)
+    # The last where an error of SQLite's quotes broken text.
+    _failures = (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError)
 
-    def __init__(self, location: str, zone: ZoneInfo) -> None:
+    def __init__(self, location: str, zone: ZoneInfo, patience: float) -> None:
         """`location` is what is behind the :// of the URL."""
         self._zone = zone
         if not location.startswith("/") or location in ("/", "/:memory:"):
@@ -498,30 +556,44 @@ class _SQLite(Database):
         path = Path(location[1:])
         try:
             path = path.absolute()  # there may be no working directory any more
-            self._open(path)
+            self._open(path, patience)
         except (OSError, sqlite3.Error) as error:
             self.close()
-            reason = _explain(path, error)
-            raise DatabaseError(
-                f"The SQLite file {path} cannot be opened: {reason}. "
-                "Check DATABASE_URL: sqlite:///file.db is relative to the working "
-                "directory, sqlite:////path/to.db is absolute, "
-                "and no character is special."
-            ) from None
+            reason = self._explain(path, error)
+            message = f"The SQLite file {path} cannot be opened: {reason}"
+            raise DatabaseError(message) from None
+        except BaseException:  # a signal's
+            self.close()
+            raise
 
-    def _open(self, path: Path) -> None:
-        path.stat()  # its errors say more than SQLite's
+    def _open(self, path: Path, patience: float) -> None:
+        _check_regular(path.stat())  # its errors say more than SQLite's
         self._connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None
+            f"{path.as_uri()}?mode=ro", uri=True, timeout=_SLICE_SECONDS, isolation_level=None
         )
         self._connection.execute("BEGIN")
-        self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        look = "SELECT 1 FROM sqlite_master LIMIT 1"
+        _wait_for_lock(lambda: self._connection.execute(look), patience)
         # A broken byte must not end the query: it becomes a lone surrogate, for
         # which its row alone has to answer.
         self._connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+        self._connection.set_authorizer(_authorize)
         # Signal handlers run between Python's instructions; while a query runs for
         # long, there are only these.
         self._connection.set_progress_handler(lambda: 0, 100_000)
+
+    def _describe(self, error: Exception) -> str:
+        reason = super()._describe(error)
+        return _UNAUTHORIZED if reason == "not authorized" else reason
+
+    def _explain(self, path: Path, error: OSError | sqlite3.Error) -> str:
+        """Why the file cannot be opened, and what to do."""
+        if str(error) == _LOCKED:
+            return "another process has locked it. Run again when that is done."
+        if str(error) in _CANNOT_WRITE and _is_in_wal_mode(path):
+            return _NEEDS_FILES
+        reason = error.strerror if isinstance(error, OSError) else self._describe(error)
+        return f"{reason}. {_CHECK_PATH}"
 
     def _execute(self, sql: str, bounds: _Bounds) -> tuple[Columns, Iterable[Cells]]:
         texts = {}
@@ -537,12 +609,26 @@ class _SQLite(Database):
             self._connection.close()
 
 
-def _explain(path: Path, error: OSError | sqlite3.Error) -> str:
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    if path.is_dir():
-        return "it is a directory"
-    return str(error)
+def _authorize(action: int, *_: object) -> int:
+    """Whether SQLite may do that: ATTACH would open another file, or make it."""
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(20)[18:] == b"\2\2"
+    return False
+
+
+def _wait_for_lock(action: Callable[[], _Result], patience: float) -> _Result:
+    """Do it, again and again for `patience` seconds while another process has a lock."""
+    deadline = monotonic() + patience
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:  # noqa: PERF203 - it waits anyhow
+            if str(error) != _LOCKED or monotonic() >= deadline:
+                raise
 
 
 # --- Connections: SQLAlchemy ---
@@ -566,7 +652,6 @@ _PACKAGES = {  # what pip calls the package of a driver or dialect
 }
 _ROWS_A_ROUND_TRIP = 500
 _SECRET_PARAMETER = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-_ADDRESS = re.compile(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+")
 
 
 class _SQLAlchemy(Database):
@@ -648,13 +733,6 @@ class _SQLAlchemy(Database):
             if self._result:
                 self._result.close()
             self._connection.close()
-
-    def _describe(self, error: Exception) -> str:
-        """What was said: one line, without SQL, values and password."""
-        text = _shorten(error)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _ADDRESS.sub("***", text)  # a value may be somebody's address
 
 
 def _import_sqlalchemy(scheme: str) -> Any:
@@ -863,8 +941,6 @@ _TIME = re.compile(
     r" ?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?",
     re.ASCII,
 )
-
-
 _PLAIN = ("-- ::", "--T::")  # every third character of 2026-01-13 08:45:12, from the fifth
 
 
@@ -945,9 +1021,11 @@ def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]
         OverflowError: the beginning is before year 1.
     """
     has_time = ":" in as_of
-    until = parse_time(as_of if has_time else f"{as_of} 00:00", zone)
-    # Through UTC, since a day in `zone` may have 23 or 25 hours.
-    since = until.astimezone(timezone.utc) - timedelta(hours=24) * days
+    local = parse_time(as_of if has_time else f"{as_of} 00:00", zone)
+    # Through UTC, since a day in `zone` may have 23 or 25 hours, and some local times
+    # never come.
+    until = local.astimezone(timezone.utc)
+    since = until - timedelta(hours=24) * days
     return since.astimezone(zone), until.astimezone(zone)
 
 
@@ -980,21 +1058,25 @@ def spool(query: Query, rows: Iterable[Any], file: IO[bytes], write: Callable[[A
     """
     total = size = 0
     batch: list[Any] = []
+    for row in rows:
+        batch.append(row)
+        size += write(row)
+        if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
+            _dump(query, batch, file)
+            total += len(batch)
+            size, batch = 0, []
+    _dump(query, batch, file)
+    _dump(query, [], file)  # an empty one marks the end
+    file.seek(0)
+    return total + len(batch)
+
+
+def _dump(query: Query, batch: list[Any], file: IO[bytes]) -> None:
     try:
-        for row in rows:
-            batch.append(row)
-            size += write(row)
-            if len(batch) == BATCH_ROWS or size >= BATCH_CHARACTERS:
-                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-                total += len(batch)
-                size, batch = 0, []
         pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-        pickle.dump([], file, pickle.HIGHEST_PROTOCOL)  # an empty one marks the end
     except _UNKEPT as error:
         problem = f"has a value that cannot be kept: {error}"
         raise DatabaseError(f"Query '{query.name}' {problem}") from None
-    file.seek(0)
-    return total + len(batch)
 
 
 def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
@@ -1033,6 +1115,13 @@ _TABLES = f"""
     CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
     COMMIT
 """
+_ODD_ROWS = """
+    SELECT 1 FROM delivered
+    WHERE typeof(key) != 'integer' OR typeof(day) != 'integer'
+        OR typeof(digest) != 'blob' OR length(digest) != 16
+    UNION ALL
+    SELECT 1 FROM projects WHERE typeof(project) != 'blob' OR length(project) != 16
+"""
 _LOOK_UP = "SELECT key, digest, day FROM delivered WHERE key IN ({})"
 _MOST_PLACES = 500  # in a statement; any SQLite takes 999
 
@@ -1041,20 +1130,29 @@ class LedgerError(Exception):
     """The ledger cannot be used. The text is for a person."""
 
 
+class LedgerLockedError(Exception):
+    """Another process holds the ledger. The text is for a person."""
+
+
 class Ledger:
     """Which calls were delivered before, and with what payload.
 
     It holds digests in a small SQLite file: no names, no payloads. A call is marked,
     begins, and ends. Every change is committed at once, and survives the end of the
-    process at any moment. Methods raise sqlite3.Error where the file cannot be read
-    or written: on a full disk, say.
+    process at any moment. Methods raise LedgerLockedError while another process holds
+    the file, and sqlite3.Error where it cannot be read or written: on a full disk, say.
 
     Attributes:
         is_new_project: whether there are entries, but none under this secret.
     """
 
     def __init__(
-        self, path: Path, secret: str, writable: bool = True, today: int | None = None
+        self,
+        path: Path,
+        secret: str,
+        writable: bool = True,
+        today: int | None = None,
+        patience: float = 5,
     ) -> None:
         """Open or create it.
 
@@ -1064,11 +1162,15 @@ class Ledger:
                 whom they are about.
             writable: if not, all happens in a copy that is gone in the end.
             today: in days since 1970; by default of the clock.
+            patience: seconds to wait for another process, in vain but once.
 
         Raises:
-            LedgerError: the file is damaged, or not a ledger.
+            LedgerError: the file is damaged, not a ledger, or behind a link.
+            LedgerLockedError: another process holds it.
             sqlite3.OperationalError: it cannot be read or written.
         """
+        self._path = path
+        self._patience = patience
         self._today = _count_days() if today is None else today
         key = hashlib.blake2b(secret.encode()).digest()
         self._hash = hashlib.blake2b(key=key, digest_size=16)
@@ -1077,18 +1179,43 @@ class Ledger:
         # Calls by key that began and did not end.
         self._in_flight: Counter[int] = Counter()
         try:
-            self._connection = _open_ledger(path, writable)
-            _check_ledger(self._connection)
-            projects = self._connection.execute("SELECT project FROM projects").fetchall()
-        except sqlite3.OperationalError:
-            raise
+            self._wait(lambda: self._open(writable))
         except sqlite3.Error as error:
+            is_operational = isinstance(error, sqlite3.OperationalError)
+            if is_operational and not str(error).startswith("no such"):  # table, column
+                raise
             raise LedgerError(
                 f"The ledger {path} cannot be used ({error}): "
                 f"delete {path} (everything is sent once more then), "
                 "or choose another output directory"
             ) from None
+
+    def _open(self, writable: bool) -> None:
+        _refuse_links(self._path)
+        place = self._path if writable else ""  # a temporary file of SQLite's
+        self._connection = sqlite3.connect(place, timeout=_SLICE_SECONDS)
+        try:
+            if not writable and self._path.exists():
+                _copy_ledger(self._path, self._connection)
+            _prepare_ledger(self._connection)
+            projects = self._connection.execute("SELECT project FROM projects").fetchall()
+        except BaseException:
+            self._connection.close()
+            raise
         self.is_new_project = bool(projects) and (self._project,) not in projects
+
+    def _wait(self, action: Callable[[], _Result]) -> _Result:
+        """Do it when no other process holds the file. Raises LedgerLockedError."""
+        try:
+            return _wait_for_lock(action, self._patience)
+        except sqlite3.OperationalError as error:
+            if str(error) != _LOCKED:
+                raise
+            self._patience = 0  # what else there is to do must not take as long again
+            raise LedgerLockedError(
+                f"Another process holds the ledger {self._path}. What was sent is "
+                "recorded in the results: run again when that process is done"
+            ) from None
 
     def mark(self, name: str, payload: Any) -> Mark:
         """Mark a call.
@@ -1124,7 +1251,7 @@ class Ledger:
             For each of them, in this order, whether it was delivered before with the
             same payload.
         """
-        entries = self._look_up(marks)
+        entries = self._wait(lambda: self._look_up(marks))
         known = {key: digest for key, digest, _ in entries}
         delivered = []
         for key, digest in marks:
@@ -1132,8 +1259,14 @@ class Ledger:
             if not is_known:
                 self._in_flight[key] += 1
             delivered.append(is_known)
-        self._forget(known.keys() & self._in_flight.keys())
-        self._refresh(entries)
+        forgotten = [(key,) for key in known.keys() & self._in_flight.keys()]
+        # Seen today, where that is not almost known.
+        last_day = self._today - _REFRESH_DAYS
+        seen = [(self._today, key) for key, _, day in entries if day <= last_day]
+        self._write(
+            ("DELETE FROM delivered WHERE key = ?", forgotten),
+            ("UPDATE delivered SET day = ? WHERE key = ?", seen),
+        )
         return delivered
 
     def _look_up(self, marks: Sequence[Mark]) -> list[tuple[int, bytes, int]]:
@@ -1146,18 +1279,6 @@ class Ledger:
             sql = _LOOK_UP.format(places)
             entries += self._connection.execute(sql, some)
         return entries
-
-    def _forget(self, keys: Iterable[int]) -> None:
-        rows = [(key,) for key in keys]
-        self._write("DELETE FROM delivered WHERE key = ?", rows)
-
-    def _refresh(self, entries: Iterable[tuple[int, bytes, int]]) -> None:
-        """Note that these were seen today, where that is not almost known."""
-        old = []
-        for key, _, day in entries:
-            if day <= self._today - _REFRESH_DAYS:
-                old.append((self._today, key))
-        self._write("UPDATE delivered SET day = ? WHERE key = ?", old)
 
     def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
         """End calls that began, and record which of them were accepted.
@@ -1177,55 +1298,73 @@ class Ledger:
                 accepted[key] = digest
             else:
                 accepted.pop(key, None)
-        self._record(accepted)
-
-    def _record(self, accepted: Mapping[int, bytes]) -> None:
         rows = []
         for key, digest in accepted.items():
             if key not in self._in_flight:
                 rows.append((key, digest, self._today))
-        if not rows:
-            return
-        self._write("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
-        rows.sort()  # in the order of the table, whose pages are written once then
-        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows)
+        if rows:
+            rows.sort()  # in the order of the table, whose pages are written once then
+            self._write(
+                ("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)]),
+                ("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows),
+            )
 
     def close(self) -> None:
-        """Forget what was not seen for 90 days, and close."""
+        """Forget what was not seen for 90 days, where that can be done, and close."""
         last_day = self._today - _FORGET_DAYS - _REFRESH_DAYS
-        self._write("DELETE FROM delivered WHERE day < ?", [(last_day,)])
-        self._connection.close()
+        self._patience = 0  # the next run will do it, too
+        with closing(self._connection), suppress(LedgerLockedError, sqlite3.Error):
+            self._write(("DELETE FROM delivered WHERE day < ?", [(last_day,)]))
 
-    def _write(self, sql: str, rows: Sequence[Cells]) -> None:
-        with self._connection:  # a transaction
-            self._connection.executemany(sql, rows)
+    def _write(self, *changes: tuple[str, Sequence[Cells]]) -> None:
+        """Run statements, each on its rows, in one transaction."""
+
+        def write() -> None:
+            with self._connection:
+                for sql, rows in changes:
+                    self._connection.executemany(sql, rows)
+
+        self._wait(write)
 
 
 def _count_days() -> int:
     return int(datetime.now(timezone.utc).timestamp()) // 86400
 
 
-def _open_ledger(path: Path, writable: bool) -> sqlite3.Connection:
-    """The ledger or, to read it only, a copy in a temporary file of SQLite's."""
-    connection = sqlite3.connect(path if writable else "")
-    if not writable and path.exists():
-        with closing(sqlite3.connect(path)) as original:
-            original.backup(connection)
+def _refuse_links(path: Path) -> None:
+    """Raise LedgerError where SQLite would follow a link or wait at a pipe."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise LedgerError(
+                    f"{file} is a link, a directory, a pipe or a device: "
+                    "remove it, or choose another output directory"
+                )
+
+
+def _copy_ledger(path: Path, connection: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(path, timeout=_SLICE_SECONDS)) as original:
+        original.execute("BEGIN")
+        # Takes the lock for which backup() would wait for ever.
+        _read_pragma(original, "schema_version")
+        original.backup(connection)
+
+
+def _prepare_ledger(connection: sqlite3.Connection) -> None:
+    """Make it ready for use. Raises sqlite3.Error, with a reason if it is damaged."""
     # A file without tables is new, or was killed before it was more.
     if not _read_pragma(connection, "schema_version"):
         connection.executescript(_TABLES)
     # With WAL this means no fsync for each commit.
     connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
-
-
-def _check_ledger(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError, with the reason, if it is none or damaged."""
     if _read_pragma(connection, "application_id") != _LEDGER_ID:
         raise sqlite3.DatabaseError("it is not a ledger of this program")
     health = _read_pragma(connection, "quick_check(1)")
     if health != "ok":
         raise sqlite3.DatabaseError(health.splitlines()[-1])
+    if connection.execute(_ODD_ROWS).fetchone():
+        raise sqlite3.DatabaseError("it has a row that this program does not write")
 
 
 def _read_pragma(connection: sqlite3.Connection, name: str) -> Any:

@@ -1,9 +1,12 @@
-"""Private PostgreSQL and MariaDB servers for tests: in a temporary directory, on a free port, gone at the end.
+"""Private PostgreSQL and MariaDB servers for tests.
+
+Each is in a temporary directory, on a free port, and gone at the end.
 
     with postgresql() as url, mariadb() as other_url:
         load_sample_data(url)
 
-They need the programs of Debian's packages postgresql and mariadb-server, and the drivers of requirements-ci.txt.
+They need the programs of Debian's packages postgresql and mariadb-server, and the drivers
+of requirements-ci.txt.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ START_SECONDS = 60
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Start PostgreSQL; the URL is that of a database `app`, which its user `app` may do anything in."""
+    """Start PostgreSQL; the URL is that of a database `app`, whose user `app` may do anything."""
     with _directory("postgres") as (directory, account):
         data = directory / "data"
         password_file = directory / "password"
@@ -46,7 +49,8 @@ def postgresql() -> Iterator[str]:
         ]
         _run([*initdb, "--encoding=UTF8", "--locale=C", "--no-sync"], account)
         port = _free_port()
-        options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=Asia/Tokyo"
+        options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1"
+        options += " -c fsync=off -c timezone=Asia/Tokyo"
         pg_ctl = [_program("pg_ctl"), "-D", data, "-w", "-t", str(START_SECONDS)]
         _run([*pg_ctl, "-l", directory / "log", "-o", options, "start"], account)
         try:
@@ -59,7 +63,7 @@ def postgresql() -> Iterator[str]:
 
 @contextmanager
 def mariadb() -> Iterator[str]:
-    """Start MariaDB; the URL is that of a database `app`, which its user `app` may do anything in."""
+    """Start MariaDB; the URL is that of a database `app`, whose user `app` may do anything."""
     with _directory("mysql") as (directory, account):
         data, log = directory / "data", directory / "log"
         install = [
@@ -135,7 +139,10 @@ def load_sample_data(url: str) -> None:
 
 @contextmanager
 def _directory(user: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A directory for a server and how to run it there: PostgreSQL refuses to run as root, and MariaDB warns."""
+    """A directory for a server and how to run it there.
+
+    PostgreSQL refuses to run as root, and MariaDB warns.
+    """
     directory = Path(
         tempfile.mkdtemp(prefix=f"{user}-", dir="/tmp")
     )  # a short path, as sockets need

@@ -1,6 +1,9 @@
-"""Whole runs against SQLite, PostgreSQL and MariaDB: what arrives at Iterable, what a failure leaves, how much memory.
+"""Whole runs against SQLite, PostgreSQL and MariaDB.
 
-`pytest -m servers` starts both servers; a server or a driver that is missing is an error, and nothing is skipped.
+What arrives at Iterable, what a failure leaves, how much memory it takes.
+
+`pytest -m servers` starts both servers; a server or a driver that is missing is an error, and
+nothing is skipped.
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ import pytest
 import requests
 
 from db import Query, connect
-from tests.project import ROOT, Finished, Project, check_counts, new_project
-from tests.fake_iterable import FakeIterable
 from tests.databases.servers import PASSWORD, execute, mariadb, postgresql
+from tests.fake_iterable import FakeIterable
+from tests.project import ROOT, Finished, Project, check_counts, new_project
 
 pytestmark = pytest.mark.servers
 
@@ -62,7 +65,7 @@ def with_server(project: Project, servers: dict[str, str], request: pytest.Fixtu
 
 
 def change(project: Project, zone: str, *statements: str) -> None:
-    """Runs statements on the project's database, in a session of that zone where it has such a thing."""
+    """Runs statements on the project's database, in a session of that zone if it has sessions."""
     url = project.settings["DATABASE_URL"]
     if url.startswith("sqlite"):
         project.sql(";\n".join(statements))
@@ -149,13 +152,16 @@ MOMENTS = """\
 -- event: moment
 -- event time: at
 -- event id: id
-SELECT id, email, instant AS at FROM moments WHERE instant >= :since AND instant <= :until ORDER BY id;
+SELECT id, email, instant AS at FROM moments
+WHERE instant >= :since AND instant <= :until ORDER BY id;
 
 -- name: by_local_time
 SELECT id FROM moments WHERE local >= :since AND local <= :until ORDER BY id;
 """
-INSTANTS = {  # around the edges of a window of 24 hours, and around the hour that is missing from it in Berlin
-    1: "2026-03-28 11:59:59", 2: "2026-03-28 12:00:00", 3: "2026-03-29 00:59:59", 4: "2026-03-29 01:00:00",
+# Around the edges of a window of 24 hours, and around the hour that is missing from it in Berlin.
+INSTANTS = {
+    1: "2026-03-28 11:59:59", 2: "2026-03-28 12:00:00", 3: "2026-03-29 00:59:59",
+    4: "2026-03-29 01:00:00",
     5: "2026-03-29 12:00:00", 6: "2026-03-29 12:00:01",
 }  # fmt: skip
 
@@ -175,7 +181,8 @@ def test_a_window_means_the_same_moments_in_every_database_and_zone(
     without = {"sqlite": "TEXT", "postgresql": "TIMESTAMP", "mariadb": "DATETIME"}[database]
     change(
         project, zone, "DROP TABLE IF EXISTS moments",
-        f"CREATE TABLE moments (id INTEGER, email VARCHAR(99), instant {with_zone} NOT NULL, local {without} NOT NULL)",
+        f"CREATE TABLE moments (id INTEGER, email VARCHAR(99), instant {with_zone} NOT NULL, "
+        f"local {without} NOT NULL)",
         *(f"INSERT INTO moments VALUES ({number}, 'u{number}@example.com', '{text}', '{text}')"  # noqa: S608
           for number, text in texts.items()),
     )  # fmt: skip
@@ -197,10 +204,13 @@ NAME = "Łódź 東京 🎉 مرحبا Ελλάδα"
 DOCUMENT, TAGS = '{"plan": {"seats": 3}, "tags": ["東京", null, true]}', '["a", {"b": 1.5}]'
 CODE = "00000000-0000-0000-0000-00000000002a"
 COLUMNS: list[tuple[str, str, tuple[str, str, str], Any, Json]] = [
-    # column, SQL, its types in DATABASES, what arrives, and what else where the database has no such type
-    ("moment", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMP", "DATETIME"), "2026-07-13 06:45:12 +00:00",
+    # column, SQL, its types in DATABASES, what arrives, and what else where the database has no
+    # such type
+    ("moment", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMP", "DATETIME"),
+     "2026-07-13 06:45:12 +00:00",
      {"sqlite": "2026-07-13 08:45:12"}),
-    ("instant", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMPTZ", "TIMESTAMP"), "2026-07-13 06:45:12 +00:00",
+    ("instant", "'2026-07-13 08:45:12'", ("TEXT", "TIMESTAMPTZ", "TIMESTAMP"),
+     "2026-07-13 06:45:12 +00:00",
      {"sqlite": "2026-07-13 08:45:12"}),
     ("day", "'2026-01-13'", ("TEXT", "DATE", "DATE"), "2026-01-13", {}),
     ("amount", "10", ("REAL", "NUMERIC(12, 1)", "DECIMAL(12, 1)"), 10.0, {}),
@@ -209,7 +219,8 @@ COLUMNS: list[tuple[str, str, tuple[str, str, str], Any, Json]] = [
     ("active", "TRUE", ("INTEGER", "BOOLEAN", "BOOLEAN"), True, {"sqlite": 1}),
     ("document", f"'{DOCUMENT}'", ("TEXT", "JSON", "JSON"), json.loads(DOCUMENT),
      {"sqlite": DOCUMENT, "mariadb": DOCUMENT}),  # MariaDB's JSON is text
-    ("tags", f"'{TAGS}'", ("TEXT", "JSONB", "JSON"), json.loads(TAGS), {"sqlite": TAGS, "mariadb": TAGS}),
+    ("tags", f"'{TAGS}'", ("TEXT", "JSONB", "JSON"), json.loads(TAGS),
+     {"sqlite": TAGS, "mariadb": TAGS}),
     ("code", f"'{CODE}'", ("TEXT", "UUID", "UUID"), CODE, {}),
     ("name", f"'{NAME}'", ("TEXT", "TEXT", "TEXT CHARACTER SET utf8mb4"), NAME, {}),
     ("nobody", "NULL", ("INTEGER", "INTEGER", "INTEGER"), None, {}),
@@ -233,7 +244,9 @@ KINDS = f"""\
 -- event time: instant
 -- event id: id, instant, day, amount, total, code, name
 SELECT * FROM kinds WHERE instant >= :since AND instant <= :until ORDER BY id"""  # noqa: S608
-IDS = {  # uuid5 of [email, "purchase", 1, "2026-07-13 06:45:12 +00:00", "2026-01-13", 10.0, 9007199254740993, ...]
+# uuid5 of [email, "purchase", 1, "2026-07-13 06:45:12 +00:00", "2026-01-13", 10.0,
+# 9007199254740993, ...]
+IDS = {
     "u1@example.com": "8316a362-e46e-5df9-8d92-916aa90da981",
     "u2@example.com": "580aaefa-3771-53c5-ba7d-868ff9e730f0",
     "u3@example.com": "2881088f-33f5-58f0-8ab0-d9db3247d546",
@@ -297,7 +310,9 @@ SELECT = """\
 -- name: everybody
 -- email: email
 -- user fields: plan_type
-SELECT n AS id, CONCAT('user', n, '@example.com') AS email, 'pro' AS plan_type, REPEAT('x', 300) AS notes FROM """
+SELECT n AS id, CONCAT('user', n, '@example.com') AS email, 'pro' AS plan_type,
+    REPEAT('x', 300) AS notes
+FROM """
 NUMBERS = {
     "postgresql": f"generate_series(1, {MANY}) AS numbers (n)",
     "mariadb": f"(SELECT seq AS n FROM seq_1_to_{MANY}) AS numbers",  # noqa: S608
@@ -357,14 +372,16 @@ PASSWORD_FORMS = (
     "%25%3F",
 )
 STEAL = {
-    "postgresql": "FUNCTION steal() RETURNS INTEGER AS 'DELETE FROM safe RETURNING id' LANGUAGE sql",
-    "mariadb": "FUNCTION steal() RETURNS INTEGER MODIFIES SQL DATA BEGIN DELETE FROM safe; RETURN 1; END",
+    "postgresql": "FUNCTION steal() RETURNS INTEGER "
+    "AS 'DELETE FROM safe RETURNING id' LANGUAGE sql",
+    "mariadb": "FUNCTION steal() RETURNS INTEGER MODIFIES SQL DATA "
+    "BEGIN DELETE FROM safe; RETURN 1; END",
 }
 HEAD = "-- name: pro_users_recent_engagement\n-- email: email\n-- user fields: page\n"
 
 
 def check_nothing_happened(project: Project, server: FakeIterable, done: Finished) -> None:
-    """Nothing was sent, nothing is left but lock and log, and no password is in what was printed or logged."""
+    """Nothing was sent, nothing is left but lock and log, and no password is in any text."""
     assert server.requests == []
     assert sorted(path.name for path in project.output.iterdir()) == LEFT
     texts = [
@@ -430,7 +447,8 @@ def test_a_database_that_refuses_is_one_line_and_nothing_is_sent(
 
 
 SLOW = {  # rows, and then a long wait for the last one
-    "postgresql": "SELECT n || '@example.com' AS email, n AS page FROM generate_series(1, 20000) AS numbers (n) "
+    "postgresql": "SELECT n || '@example.com' AS email, n AS page "
+    "FROM generate_series(1, 20000) AS numbers (n) "
     "WHERE n < 20000 OR CAST(pg_sleep(600) AS text) = ''",
     "mariadb": "SELECT CONCAT(seq, '@example.com') AS email, seq AS page FROM seq_1_to_20000 "
     "WHERE seq < 20000 OR SLEEP(600) = 0",
@@ -444,7 +462,7 @@ KILL = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
 
 @pytest.fixture
 def slow(project: Project, with_server: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A run that is in the middle of a slow query, part of whose rows it has, and the statement that kills that."""
+    """A run in the middle of a slow query, some rows read, and the statement that kills that."""
     project.queries(HEAD + SLOW[with_server])
     process = project.start()
     deadline = time.monotonic() + WAIT_SECONDS

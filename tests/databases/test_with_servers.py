@@ -1,4 +1,7 @@
-"""Databases with a server: PostgreSQL and MariaDB as they are. `pytest -m servers` starts both; nothing is skipped."""
+"""Databases with a server: PostgreSQL and MariaDB as they are.
+
+`pytest -m servers` starts both; nothing is skipped.
+"""
 
 from __future__ import annotations
 
@@ -372,7 +375,8 @@ with connect(sys.argv[1], UTC) as database:
 
 
 ENDLESS = {
-    "postgresql": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+    "postgresql": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT i FROM n",
     "mariadb": "SELECT seq FROM seq_1_to_10000000000",
 }
 
@@ -445,7 +449,8 @@ def test_no_query_can_write(urls: dict[str, str], server: str, sql: str, reason:
     if server == "postgresql":
         execute(
             urls[server],
-            f"CREATE OR REPLACE FUNCTION steal() RETURNS integer AS $$ {body}; SELECT 1 $$ LANGUAGE sql",
+            "CREATE OR REPLACE FUNCTION steal() RETURNS integer "
+            f"AS $$ {body}; SELECT 1 $$ LANGUAGE sql",
             "CREATE SEQUENCE IF NOT EXISTS numbers",
         )
     else:
@@ -530,6 +535,28 @@ def test_a_port_that_is_no_number_is_an_error_of_the_url() -> None:
 def test_a_password_that_the_database_echoes_does_not_show(url: str) -> None:
     table = f"`{PASSWORD}`" if url.startswith("mysql") else f'"{PASSWORD}"'
     assert "***" in refusal(url, "SELECT * FROM " + table)  # noqa: S608
+
+
+def test_control_characters_in_what_the_database_says_are_escaped(url: str) -> None:
+    quote = "`" if url.startswith("mysql") else '"'
+    text = refusal(url, f"SELECT * FROM {quote}a\x1b[31m\rb{quote}")  # noqa: S608
+    assert re.search(r"a\\(x1b|001B)\[31m\\rb", text)  # the latter is MariaDB's own doing
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("server", "sql"),
+    [
+        ("postgresql", "SELECT CAST('Jane 555-0100' AS integer)"),
+        ("postgresql", "SELECT CAST('{Jane 555-0100' AS integer[])"),
+    ],
+)
+def test_a_value_that_the_database_echoes_does_not_show(
+    urls: dict[str, str], server: str, sql: str
+) -> None:
+    text = refusal(urls[server], sql)
+    assert "Query 'some_query' (queries.sql, line 7) failed: " in text
+    assert not re.search("Jane|0100", text)
 
 
 @pytest.mark.parametrize(

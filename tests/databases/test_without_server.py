@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import signal
+import os
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +39,8 @@ from db import (
     spooled,
     window,
 )
+from tests.alarm import alarm
+from tests.locks import locked
 
 UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -109,6 +115,10 @@ def test_three_slashes_make_a_path_relative(
         ("sqlite:///folder", "folder cannot be opened: it is a directory"),
         ("sqlite:///text.txt", "text.txt cannot be opened: file is not a database"),
         ("sqlite:///text.txt/a.db", "a.db cannot be opened: Not a directory"),
+        (
+            "sqlite:////dev/null",
+            "/dev/null cannot be opened: it is a directory, a pipe or a device",
+        ),
         ("sqlite://", "names no SQLite file: write sqlite:///relative.db"),
         ("sqlite:///", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
@@ -141,6 +151,81 @@ def test_a_query_cannot_write(url: str) -> None:
         list(run(database, "INSERT INTO t VALUES (3) RETURNING a"))
 
 
+@pytest.mark.parametrize("place", ["{}/new.db", "{}/other.db", "file:{}/new.db?mode=rwc"])
+def test_a_query_cannot_open_or_make_another_file(tmp_path: Path, url: str, place: str) -> None:
+    create(tmp_path / "other.db")
+    before = sorted(tmp_path.iterdir())
+    name = place.format(tmp_path)
+    for sql in (f"ATTACH '{name}' AS x", f"VACUUM INTO '{name}'"):
+        with connect(url, UTC) as database, pytest.raises(DatabaseError, match=r"ATTACH|VACUUM"):
+            run(database, sql)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As a user whom permissions hold back, which they do not hold root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_a_file_in_wal_mode_in_a_directory_that_is_read_only_is_told_with_what_helps(
+    tmp_path: Path, has_log: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        path = Path(name, "a.db")
+        original = tmp_path / "a.db"
+        writer = sqlite3.connect(original)
+        writer.executescript("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
+        if has_log:
+            shutil.copy(f"{original}-wal", name)
+        else:
+            writer.close()
+        shutil.copy(original, name)
+        path.parent.chmod(0o555)
+        with without_privileges(), pytest.raises(DatabaseError) as caught:
+            connect(f"sqlite:///{path}", UTC)
+        writer.close()
+        path.parent.chmod(0o755)
+    assert "a.db cannot be opened: it is in WAL mode, which needs files beside" in str(caught.value)
+    assert "read a copy of it elsewhere, or switch it with PRAGMA" in str(caught.value)
+
+
+# A lock
+
+
+def test_a_file_that_another_process_has_locked_is_told_in_a_sentence(
+    tmp_path: Path, url: str
+) -> None:
+    with locked(tmp_path / "test.db"), pytest.raises(DatabaseError) as caught:
+        connect(url, UTC, patience=0)
+    reason = "another process has locked it. Run again when that is done."
+    assert str(caught.value) == f"The SQLite file {tmp_path}/test.db cannot be opened: {reason}"
+
+
+def test_a_lock_that_ends_in_time_does_no_harm(tmp_path: Path, url: str) -> None:
+    connection = sqlite3.connect(
+        tmp_path / "test.db", isolation_level=None, check_same_thread=False
+    )
+    connection.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.7, connection.close)  # later than SQLite itself waits
+    timer.start()
+    with connect(url, UTC) as database:
+        assert list(run(database, "SELECT a FROM t ORDER BY a")) == [(1,), (2,)]
+    timer.join()
+
+
+def test_a_signal_ends_the_wait_for_a_lock(tmp_path: Path, url: str) -> None:
+    with locked(tmp_path / "test.db"), alarm(), pytest.raises(KeyboardInterrupt):
+        connect(url, UTC)
+
+
 @pytest.mark.parametrize(
     ("zone", "since", "until"),
     [
@@ -159,7 +244,8 @@ def test_the_window_is_bound_as_text_in_the_zone(
 
 
 def test_a_colon_in_quotes_comments_and_names_is_no_parameter(url: str) -> None:
-    sql = """SELECT ':since', ' :until it''s', "a" AS "b :since", `a` /* :until ' */ FROM t -- :since'"""
+    sql = """SELECT ':since', ' :until it''s', "a" AS "b :since",
+        `a` /* :until ' */ FROM t -- :since'"""
     with connect(url, UTC) as database:
         columns, rows = database.rows(
             query(sql + "\nWHERE a = 1 AND '2026-03-29' > :since"), SINCE, UNTIL
@@ -178,13 +264,19 @@ def test_columns_are_known_without_rows(url: str) -> None:
 
 
 def test_two_columns_of_one_name_are_an_error_of_the_queries_file(url: str) -> None:
-    expected = r"queries\.sql, line 7, query 'some_query': 2 result columns are named 'a': rename all but one with AS"
+    expected = (
+        r"queries\.sql, line 7, query 'some_query': "
+        "2 result columns are named 'a': rename all but one with AS"
+    )
     with connect(url, UTC) as database, pytest.raises(QueryFileError, match=expected):
         run(database, "SELECT x.a, y.a FROM t x JOIN t y ON x.a = y.a")
 
 
 def test_a_statement_without_a_result_is_an_error_of_the_queries_file(url: str) -> None:
-    expected = r"queries\.sql, line 7, query 'some_query': this statement returns no rows: a query is a SELECT"
+    expected = (
+        r"queries\.sql, line 7, query 'some_query': "
+        "this statement returns no rows: a query is a SELECT"
+    )
     with connect(url, UTC) as database, pytest.raises(QueryFileError, match=expected):
         run(database, "DROP TABLE IF EXISTS no_such_table")
 
@@ -204,6 +296,29 @@ def test_a_refused_query_is_named_with_the_reason(url: str, sql: str, reason: st
     assert str(caught.value).startswith(
         f"Query 'some_query' (queries.sql, line 7) failed: {reason}"
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT json_extract('{}', 'Jane Doe 555-0100')", r".*JSON path.*\*\*\*"),
+        ("SELECT json_extract('{}', 'x@y.z')", r".*JSON path.*\*\*\*"),
+        ("SELECT json_extract('{}', 'Jane''s\nx@y.z')", r".*JSON path.*\*\*\*"),
+        ("SELECT json_extract('{}', CAST(x'41ff' AS TEXT))", "[^\xff]*"),
+        ('SELECT * FROM "x@y.z"', r"no such table: \*\*\*"),
+        ('SELECT * FROM "\x1b[31m\r\u2028!\n"', r"no such table: \\x1b\[31m\\r\\u2028!"),
+        ("SELECT @@x", 'unrecognized token: "@"'),
+    ],
+)
+def test_an_error_is_one_line_without_values_addresses_and_control_characters(
+    url: str, sql: str, reason: str
+) -> None:
+    with connect(url, UTC) as database, pytest.raises(DatabaseError) as caught:
+        list(run(database, sql))
+    text = str(caught.value)
+    assert re.fullmatch(rf"Query 'some_query' .* failed: {reason}\. Correct the query .*", text)
+    assert text.isprintable()
+    assert not any(part in text for part in ("Jane", "0100", "x@y.z"))
 
 
 def test_an_error_between_rows_is_a_database_error(tmp_path: Path) -> None:
@@ -257,18 +372,13 @@ def test_all_queries_see_one_snapshot(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_signal_is_handled_during_a_long_query(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        with connect(url, UTC) as database:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises((KeyboardInterrupt, DatabaseError)):
-                list(run(database, ENDLESS.format("COUNT(*)")))
-    finally:
-        signal.signal(signal.SIGALRM, before)
+def test_a_signal_is_handled_during_a_long_query(url: str) -> None:
+    with (
+        connect(url, UTC) as database,
+        alarm(),
+        pytest.raises((KeyboardInterrupt, DatabaseError)),
+    ):
+        list(run(database, ENDLESS.format("COUNT(*)")))
 
 
 def test_closing_twice_does_no_harm_and_ends_the_rows(url: str) -> None:
@@ -472,9 +582,12 @@ def test_a_time_is_read_from_what_databases_return(value: object, expected: str)
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, "", "soon", "2026-01-13", "13.01.2026 08:45", "2026-02-30 08:45", "2026-01-13 25:00",
-     "2026-01-13 8:45", "2026-01-13 08:45:12 CET", "2026-01-13 08:45:12+25:00", "2026-01-13 08:45\n10",
-     "٢٠٢٦-01-13 08:45", "1768293912", float("nan"), float("inf"), 10**30, 1768293912000, b"2026-01-13 08:45",
+    [None, True, "", "soon", "2026-01-13", "13.01.2026 08:45", "2026-02-30 08:45",
+     "2026-01-13 25:00",
+     "2026-01-13 8:45", "2026-01-13 08:45:12 CET", "2026-01-13 08:45:12+25:00",
+     "2026-01-13 08:45\n10",
+     "٢٠٢٦-01-13 08:45", "1768293912", float("nan"), float("inf"), 10**30, 1768293912000,
+     b"2026-01-13 08:45",
      timedelta(1)],
 )  # fmt: skip
 def test_what_is_no_time_is_refused_with_what_to_write(value: Any) -> None:
@@ -498,6 +611,9 @@ def test_a_working_directory_that_was_removed_is_an_error_of_the_database(
         ("2026-03-30 12:00", "2026-03-29T12:00:00+02:00", "2026-03-30T12:00:00+02:00"),
         ("2026-03-30", "2026-03-28T23:00:00+01:00", "2026-03-30T00:00:00+02:00"),  # of 24 hours
         ("2026-03-30T12:00:00Z", "2026-03-29T14:00:00+02:00", "2026-03-30T14:00:00+02:00"),
+        # The clocks went from 02:00 to 03:00.
+        ("2026-03-29 02:30", "2026-03-28T02:30:00+01:00", "2026-03-29T03:30:00+02:00"),
+        ("2026-03-30 02:30", "2026-03-29T01:30:00+01:00", "2026-03-30T02:30:00+02:00"),
     ],
 )
 def test_a_window_is_days_of_24_hours_up_to_a_time_or_the_beginning_of_a_date(
@@ -572,3 +688,11 @@ def test_a_value_that_cannot_be_kept_is_an_error_of_its_query() -> None:
     with tempfile.TemporaryFile() as file, pytest.raises(DatabaseError) as caught:
         spool(query(""), rows, file, lambda row: 1)
     assert str(caught.value).startswith("Query 'some_query' has a value that cannot be kept: ")
+
+
+def test_an_error_of_what_else_happens_to_a_row_is_left_as_it_is() -> None:
+    def write(_: object) -> int:
+        raise TypeError("not of the row's making")
+
+    with tempfile.TemporaryFile() as file, pytest.raises(TypeError, match="row's making"):
+        spool(query(""), [(1,)], file, write)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from db import Ledger, LedgerError
-
+from db import Ledger, LedgerError, LedgerLockedError
+from tests.alarm import alarm
+from tests.locks import locked
 
 MARKS = [  # of two calls: to change these would send everything once more
     (-1086782136704404051, bytes.fromhex("1f32a00cdc4f6424bc92de7bdc0fb79f")),
@@ -18,10 +20,23 @@ MARKS = [  # of two calls: to change these would send everything once more
 ]
 
 
+opened: list[Ledger] = []
+
+
+@pytest.fixture(autouse=True)
+def close_all() -> Iterator[None]:
+    """However a test ends, no connection stays open."""
+    yield
+    while opened:
+        opened.pop().close()
+
+
 def open_ledger(
     path: Path, project: str = "p", writable: bool = True, today: int = 20_000
 ) -> Ledger:
-    return Ledger(path / "ledger.sqlite3", project, writable, today)
+    ledger = Ledger(path / "ledger.sqlite3", project, writable, today)
+    opened.append(ledger)
+    return ledger
 
 
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
@@ -85,6 +100,7 @@ def test_keys_and_digests_are_those_of_the_ledgers_that_users_have(tmp_path: Pat
     ledger = Ledger(tmp_path / "old.sqlite3", "p", today=20_000)
     assert not ledger.is_new_project
     assert deliver(ledger, {"a": payload, "é": payload}) == [True, False]
+    ledger.close()
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
@@ -151,13 +167,43 @@ def spoil_pages(path: Path) -> None:
 
 
 def make_other(path: Path) -> None:
+    change(path, "CREATE TABLE mine (x)")
+
+
+def change(path: Path, sql: str) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE mine (x)")
+        connection.execute(sql)
     connection.close()
 
 
+def then(sql: str) -> Callable[[Path], None]:
+    """Makes a ledger with an entry, and runs a statement on it."""
+
+    def spoil(path: Path) -> None:
+        ledger = Ledger(path, "p")
+        deliver(ledger, {"a": 1})
+        ledger.close()
+        change(path, sql)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
-    "spoil", [spoil_pages, make_other, lambda path: path.write_text("no database" * 100)]
+    "spoil",
+    [
+        spoil_pages,
+        make_other,
+        lambda path: path.write_text("no database" * 100),
+        then("UPDATE delivered SET digest = 'sixteen letters!'"),
+        then("UPDATE delivered SET digest = x'0102'"),
+        then("UPDATE delivered SET digest = NULL"),
+        then("UPDATE delivered SET day = 'monday'"),
+        then("UPDATE delivered SET day = 20000.5"),
+        then("UPDATE delivered SET day = NULL"),
+        then("UPDATE projects SET project = 'p'"),
+        then("DROP TABLE projects"),
+        then("ALTER TABLE delivered RENAME COLUMN day TO days"),
+    ],
 )
 def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
     tmp_path: Path, spoil: Callable[[Path], None]
@@ -169,10 +215,99 @@ def test_a_damaged_or_foreign_file_is_refused_with_what_deleting_it_costs(
         open_ledger(tmp_path)
 
 
-def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite3").mkdir()
-    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+def can_be_had_alone(path: Path) -> bool:
+    """Whether nobody has the file open: it leaves WAL mode for one who is alone."""
+    connection = sqlite3.connect(path, timeout=0)
+    [mode] = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    connection.close()
+    return bool(mode == "delete")
+
+
+def test_a_ledger_that_was_refused_is_not_held_open(tmp_path: Path) -> None:
+    then("PRAGMA application_id = 7")(tmp_path / "ledger.sqlite3")
+    with pytest.raises(LedgerError) as refused:
         open_ledger(tmp_path)
+    assert can_be_had_alone(tmp_path / "ledger.sqlite3"), refused
+
+
+def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+        open_ledger(tmp_path / "nowhere")
+
+
+def put_link(place: Path) -> None:
+    place.symlink_to(place.with_name("target"))
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"])
+@pytest.mark.parametrize("put", [put_link, Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_link_a_directory_or_a_pipe_in_the_place_of_a_ledgers_file_is_left_alone(
+    tmp_path: Path, name: str, put: Callable[[Path], None], writable: bool
+) -> None:
+    place = tmp_path / name
+    open_ledger(tmp_path).close()
+    place.unlink(missing_ok=True)
+    put(place)
+    with pytest.raises(LedgerError, match=rf"/{name} is a link, a directory, a pipe"):
+        open_ledger(tmp_path, writable=writable)
+    assert not (tmp_path / "target").exists()
+
+
+# Another process
+
+
+HELD = r"Another process holds the ledger .*ledger\.sqlite3.* run again"
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_ledger_that_another_process_holds_is_not_opened(tmp_path: Path, writable: bool) -> None:
+    open_ledger(tmp_path).close()
+    path = tmp_path / "ledger.sqlite3"
+    with (
+        locked(path, "PRAGMA locking_mode = EXCLUSIVE"),
+        pytest.raises(LedgerLockedError, match=HELD),
+    ):
+        Ledger(path, "p", writable, patience=0)
+    Ledger(path, "p", writable, patience=0).close()
+
+
+def test_a_call_does_not_begin_or_end_while_another_process_holds_the_ledger(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(path, "p", today=20_000, patience=0)
+    first, second = ledger.mark("a", 1), ledger.mark("a", 2)
+    deliver(ledger, {"a": 1})
+    with locked(path):
+        assert ledger.begin([first]) == [True], "this writes nothing"
+        with pytest.raises(LedgerLockedError, match=HELD):
+            ledger.begin([second])
+        with pytest.raises(LedgerLockedError, match=HELD):
+            ledger.end([(second, True)])
+    ledger.close()
+    assert deliver(open_ledger(tmp_path), {"a": 1}) == [True]
+
+
+def test_a_ledger_is_closed_though_another_process_keeps_it_from_being_tidied_up(
+    tmp_path: Path,
+) -> None:
+    ledger = open_ledger(tmp_path, today=20_000)
+    deliver(ledger, {"a": 1})
+    ledger.close()
+    ledger = open_ledger(tmp_path, today=21_000)
+    with locked(tmp_path / "ledger.sqlite3"):
+        ledger.close()
+    assert can_be_had_alone(tmp_path / "ledger.sqlite3")
+    assert deliver(open_ledger(tmp_path, today=20_000), {"a": 1}) == [True]
+
+
+def test_a_signal_ends_the_wait_for_a_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    open_ledger(tmp_path).close()
+    exclusive = "PRAGMA locking_mode = EXCLUSIVE"
+    with locked(path, exclusive), alarm(), pytest.raises(KeyboardInterrupt):
+        Ledger(path, "p", patience=60)
 
 
 def test_a_ledger_that_was_killed_before_it_had_tables_is_a_new_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from db import Query, QueryFileError, connect, load_queries
+from db import Query, QueryFileError, connect, load_queries, read_regular
 from tests.demo import load_sample_data
 from tests.project import ROOT
 
@@ -262,14 +263,39 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
         QueryFileError, match=r"missing\.sql cannot be read: No such file or directory"
     ):
         load_queries(tmp_path / "missing.sql", KEYS)
-    with pytest.raises(QueryFileError, match="cannot be read: Is a directory"):
+    with pytest.raises(QueryFileError, match="cannot be read: it is a directory"):
         load_queries(tmp_path, KEYS)
+
+
+def test_a_link_to_a_file_is_read_and_one_to_a_pipe_or_device_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    link = tmp_path / "link.sql"
+    (tmp_path / "file.sql").write_text("-- name: x\nSELECT 1")
+    os.mkfifo(tmp_path / "pipe.sql")
+    link.symlink_to(tmp_path / "file.sql")
+    assert load_queries(link, KEYS)["x"].sql == "SELECT 1"
+    for target in (tmp_path / "pipe.sql", Path("/dev/zero")):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(
+            QueryFileError, match=r"link\.sql cannot be read: .* a pipe or a device"
+        ):
+            load_queries(link, KEYS)
+
+
+def test_a_regular_file_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_bytes(b"\xff\r\n\0")
+    assert read_regular(path, 4) == b"\xff\r\n\0"
+    with pytest.raises(OSError, match="it has more than 3 bytes"):
+        read_regular(path, 3)
 
 
 def test_a_file_that_is_too_large_to_be_written_by_a_person_is_refused(tmp_path: Path) -> None:
     text = "-- name: x\nSELECT 1\n"
     assert load(tmp_path, text + "\n" * (1_000_000 - len(text)))
-    assert "has 1,000,001 bytes: this is no file that a person wrote" in error_in(
+    assert "cannot be read: it has more than 1,000,000 bytes" in error_in(
         tmp_path, "\n" * 1_000_001
     )
 
@@ -317,7 +343,8 @@ def test_the_default_query_returns_the_five_engaged_pro_users(
 ) -> None:
     rows = results["pro_users_recent_engagement"]
     assert ", ".join(rows[0]) == (
-        "id, email, first_name, last_name, plan_type, candidate, page, device, browser, location, event_time"
+        "id, email, first_name, last_name, plan_type, candidate, "
+        "page, device, browser, location, event_time"
     )
     assert [(row["id"], row["page"], row["event_time"]) for row in rows] == [
         (1, "pricing", "2026-01-13 08:45:12"),  # not the later view of another page
