@@ -24,7 +24,6 @@ import re
 import select
 import shutil
 import sqlite3
-import stat
 import sys
 import tempfile
 import threading
@@ -191,7 +190,7 @@ class Trouble:
             yield
         except Exception as error:
             self._stop.set()
-            self.is_ledgers |= isinstance(error, sqlite3.Error)
+            self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
             self.reason = self.reason or explain_trouble(error)
             log.error("sending stops", exc_info=True)
 
@@ -203,8 +202,10 @@ class Trouble:
 
 def explain_trouble(error: Exception) -> str:
     """What ended the sending. Most errors' own texts may hold what a row holds."""
+    if isinstance(error, db.LedgerLockedError):
+        return str(error)
     if isinstance(error, sqlite3.Error):
-        return f"The ledger cannot be used ({error}): is another process using it? Run again"
+        return f"The ledger cannot be written ({error}): make room, or mend that, and run again"
     return (
         f"The program failed ({type(error).__name__}): the log has the details. Rows of which "
         "nothing could be recorded count as not sent. Run again: no event is added twice"
@@ -307,6 +308,8 @@ def errors_told(directory: Path, done: str = "") -> Iterator[None]:
         yield
     except (RunError, db.QueryFileError, db.LedgerError, db.DatabaseError):
         raise
+    except db.LedgerLockedError as error:
+        raise RunError(str(error), 4) from error
     except (OSError, sqlite3.Error) as error:
         reason = f"the ledger: {error}"
         if isinstance(error, OSError):
@@ -767,12 +770,12 @@ def read_env(options: Options) -> dict[str, str | None]:
 def read_env_file(path: Path) -> dict[str, str | None]:
     """The texts of an env file, by name."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise OSError("it is no regular file")
-        with open(path, encoding="utf-8") as file:
-            bindings = list(parse_stream(file))
-    except (OSError, ValueError) as error:
-        raise RunError(f"The env file {path} cannot be read: {error}", 2) from None
+        text = db.read_regular(path, 1_000_000).decode()
+    except OSError as error:
+        raise RunError(f"The env file {path} cannot be read: {error.strerror}", 2) from None
+    except UnicodeDecodeError:
+        raise RunError(f"The env file {path} cannot be read: it is not UTF-8", 2) from None
+    bindings = parse_stream(io.StringIO(text))
     texts = {}
     for binding in bindings:
         if binding.error:
@@ -1113,12 +1116,8 @@ def open_ledger(job: Job) -> Iterator[db.Ledger | None]:
         return
     project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
     path = settings.output_dir / "delivery_ledger.sqlite3"
-    ledger = db.Ledger(path, project, writable=not job.options.dry_run)
-    try:
+    with closing(db.Ledger(path, project, writable=not job.options.dry_run)) as ledger:
         yield ledger
-    finally:
-        with suppress(sqlite3.Error):  # it tidies up, and the next run will do so
-            ledger.close()
 
 
 def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:

@@ -147,6 +147,21 @@ def test_a_ledger_that_another_process_locks_ends_the_run_with_both_files(
     assert len(unlimited.users) == len(unlimited.events) == rows
 
 
+def test_a_ledger_that_is_locked_from_the_first_ends_the_run_with_a_sentence(
+    project: Project, server: FakeIterable
+) -> None:
+    only_changes = {"SEND_ONLY_CHANGES": "true"}
+    assert project.run(**only_changes).code == 0
+    with closing(sqlite3.connect(project.output / "delivery_ledger.sqlite3")) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        done = project.run(**only_changes)
+    assert (done.code, done.out) == (4, "")
+    assert done.err.count("\n") == 1
+    assert "delivery_ledger.sqlite3" in done.err
+    assert len(server.requests) == 10
+
+
 def test_seconds_are_those_that_passed_though_the_clock_is_set(project: Project) -> None:
     sabotage(
         project,

@@ -108,7 +108,7 @@ def test_an_env_file_that_is_no_file_is_told_at_once(
 ) -> None:
     os.mkfifo(project.directory / "pipe")
     done = project.run("--env-file", name)
-    check_ended_with_a_sentence(project, server, done, 2, name, "regular file")
+    check_ended_with_a_sentence(project, server, done, 2, name, "a pipe or a device")
 
 
 def test_an_env_file_may_be_a_link(project: Project) -> None:
