@@ -127,20 +127,22 @@ def run(job: Job, signals: Signals) -> int:
         warn_of_readable_env_file(job.options)
         files = stack.enter_context(open_files(job))
         ledger = stack.enter_context(open_ledger(job))
+
         fetched = fetch(job, files)
         signals.begin_sending()
         csv_path = files.csv.commit()
-        sending = choose_sending(job.settings, fetched.total)
-        results = Results(job.directory, fetched.plan.identifier_kind)
-        progress = Progress(job.options, fetched.total)
-        trouble = Trouble(signals.stop)
-        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
 
+        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
+        sending = choose_sending(job.settings, fetched.total)
+        trouble = Trouble(signals.stop)
         planned = plan_batches(fetched.plan, files.spool)
         if ledger:
             planned = merge_sparse(skip_known_calls(ledger, job.query.name, planned))
-        planned = trouble.watch(planned)
-        for settled in trouble.watch(settle(client, planned, sending, signals)):
+        settled_rows = settle(client, trouble.watch(planned), sending, signals)
+
+        results = Results(job.directory, fetched.plan.identifier_kind)
+        progress = Progress(job.options, fetched.total)
+        for settled in trouble.watch(settled_rows):
             with trouble.noted():
                 if ledger and not trouble.is_ledgers:
                     tell_ledger(ledger, settled.rows)
@@ -152,12 +154,18 @@ def run(job: Job, signals: Signals) -> int:
         warnings = ledger_warnings(job, ledger)
         conclusion = conclude(client, signals, trouble, fetched.total, results, warnings)
         summary = summarize(job, fetched, sending, client, results, conclusion, csv_path)
-        done = f"Rows: {describe_rows(summary)}. The CSV is there: {csv_path.name}. "
-        with errors_told(job.directory, done):
-            results.write_to(files.results.text, summary)
-            paths = [csv_path, files.results.commit()]
-        report_end(job, conclusion, summary, results.skipped_calls, paths)
+        results_path = publish(job, files, results, summary)
+        report_end(job, conclusion, summary, results.skipped_calls, [csv_path, results_path])
         return conclusion.exit_code
+
+
+def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
+    """Lets the results file appear; where it cannot, the error says what it would have said."""
+    csv_name = summary["run"]["csv_file"]
+    done = f"Rows: {describe_rows(summary)}. The CSV is there: {csv_name}. "
+    with errors_told(job.directory, done):
+        results.write_to(files.results.text, summary)
+        return files.results.commit()
 
 
 def settle(
