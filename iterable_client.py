@@ -1787,8 +1787,9 @@ def _end_by_surprise(client: IterableClient, error: BaseException | None) -> Non
 
 # --- Files --------------------------------------------------------------------
 
-# First characters that make a spreadsheet run a cell (OWASP, "CSV Injection").
-RISKY_STARTS = frozenset("=+-@\t\r")
+# First characters that make a spreadsheet run a cell (OWASP, "CSV Injection"). The last are
+# the full-width forms of the first.
+RISKY_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class OutputFile:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import errno
 import fcntl
 import gc
 import io
@@ -20,10 +21,12 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter
@@ -33,11 +36,11 @@ from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from functools import cache, cached_property
-from itertools import islice
+from functools import cache, cached_property, partial
+from itertools import islice, takewhile
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -51,6 +54,7 @@ HERE = Path(__file__).resolve().parent
 log = logging.getLogger("main")
 
 Json = dict[str, Any]
+Item = TypeVar("Item")
 
 
 # --- The run ------------------------------------------------------------------
@@ -80,16 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         with setting_texts(options) as texts:
             settings = load_settings(options, texts)
             return run(prepare_job(options, settings), signals)
-    except RunError as error:
-        return report_error(str(error), error.code)
-    except (db.QueryFileError, db.LedgerError) as error:
-        return report_error(str(error), 2)
     except KeyboardInterrupt:
-        return report_error(INTERRUPTED, 128 + signals.received)
+        message, code = INTERRUPTED, 128 + signals.received
+    except RunError as error:
+        message, code = str(error), error.code
+    except (db.QueryFileError, db.LedgerError) as error:
+        message, code = str(error), 2
     except db.DatabaseError as error:
-        if signals.received:  # sqlite3 makes this of what a signal handler raises
-            return report_error(INTERRUPTED, 128 + signals.received)
-        return report_error(str(error), 3)
+        message, code = str(error), 3
+    if signals.received and not signals.is_sending:
+        # A driver may have made an error of its own of what the signal handler raised.
+        message, code = INTERRUPTED, 128 + signals.received
+    return report_error(message, code)
 
 
 INTERRUPTED = "interrupted before anything was sent"
@@ -106,6 +112,7 @@ class Job:
     since: datetime
     until: datetime
     started: datetime
+    began: float  # the same by time.monotonic(), which nobody sets
 
     @property
     def directory(self) -> Path:
@@ -115,41 +122,52 @@ class Job:
 
 def run(job: Job, signals: Signals) -> int:
     """Does the job, from the query to the results; returns the exit code."""
-    with output_errors(job.directory), ExitStack() as stack:
+    with errors_told(job.directory), ExitStack() as stack:
         stack.enter_context(locked(job.directory))
         start_log(job.settings, job.options.verbose)
         warn_of_readable_env_file(job.options)
         files = stack.enter_context(open_files(job))
         ledger = stack.enter_context(open_ledger(job))
-        fetched = fetch(job, files)
-        sending = choose_sending(job.settings, fetched.total)
-        results = Results(job.directory, fetched.plan.identifier_kind)
-        progress = Progress(job.options, fetched.total)
-        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
 
+        fetched = fetch(job, files)
+        signals.begin_sending()
+        csv_path = files.csv.commit()
+
+        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
+        sending = choose_sending(job.settings, fetched.total)
+        trouble = Trouble(signals.stop)
         field_kinds = FieldKinds(fetched)
         planned = plan_batches(fetched.plan, files.spool, field_kinds)
         if ledger:
             planned = merge_sparse(skip_known(ledger, job, planned))
-        try:
-            for settled in settle(client, planned, sending, signals):
-                if ledger:
+        settled_rows = settle(client, trouble.watch(planned), sending, signals)
+
+        results = Results(job.directory, fetched.plan.identifier_kind)
+        progress = Progress(job.options, fetched.total)
+        for settled in trouble.watch(settled_rows):
+            with trouble.noted():
+                if ledger and not trouble.is_ledgers:
                     tell_ledger(ledger, settled)
+            with trouble.noted():
                 results.record(settled)
                 progress.show(results)
-        except BaseException:
-            signals.stop.set()  # what ends the sending early ends its threads, too
-            raise
         progress.clear()
 
         warnings = ledger_warnings(job, ledger) + field_kinds.warnings()
-        conclusion = conclude(client, signals, fetched.total, results, warnings)
-        csv_path = files.csv.commit()
+        conclusion = conclude(client, signals, trouble, fetched.total, results, warnings)
         summary = summarize(job, fetched, sending, client, results, conclusion, csv_path)
-        results.write_to(files.results.text, summary)
-        paths = [csv_path, files.results.commit()]
-        report_end(job, conclusion, summary, results.skipped_calls, paths)
+        results_path = publish(job, files, results, summary)
+        report_end(job, conclusion, summary, results.skipped_calls, [csv_path, results_path])
         return conclusion.exit_code
+
+
+def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
+    """Lets the results file appear; where it cannot, the error says what it would have said."""
+    csv_name = summary["run"]["csv_file"]
+    done = f"Rows: {describe_rows(summary)}. The CSV is there: {csv_name}. "
+    with errors_told(job.directory, done):
+        results.write_to(files.results.text, summary)
+        return files.results.commit()
 
 
 def settle(
@@ -160,9 +178,48 @@ def settle(
 ) -> Iterator[Settled]:
     """The rows with what became of their calls; without a client, in a dry run, as planned."""
     if client is None:
-        return map(Settled, planned)
-    signals.begin_sending()
+        return map(Settled, takewhile(lambda _: not signals.stop.is_set(), planned))
     return deliver(client, planned, sending.is_bulk, sending.workers)
+
+
+class Trouble:
+    """What went wrong with the program itself while it sent.
+
+    The sending stops then, as at a signal, and the files tell how far it came.
+    """
+
+    def __init__(self, stop: iterable_client.Stop) -> None:
+        self.reason: str | None = None  # the first, as a sentence for a person
+        self.is_ledgers = False  # whether the ledger can no longer be used
+        self._stop = stop
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Takes down what is raised, and stops the sending. The traceback is for the log."""
+        try:
+            yield
+        except Exception as error:
+            self._stop.set()
+            self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
+            self.reason = self.reason or explain_trouble(error)
+            log.error("sending stops", exc_info=True)
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields the items; where getting one raises, that was the last."""
+        with self.noted():
+            yield from items
+
+
+def explain_trouble(error: Exception) -> str:
+    """What ended the sending. Most errors' own texts may hold what a row holds."""
+    if isinstance(error, db.LedgerLockedError):
+        return str(error)
+    if isinstance(error, sqlite3.Error):
+        return f"The ledger cannot be written ({error}): make room, or mend that, and run again"
+    return (
+        f"The program failed ({type(error).__name__}): the log has the details. Rows of which "
+        "nothing could be recorded count as not sent. Run again: no event is added twice"
+    )
 
 
 def prepare_process() -> None:
@@ -180,8 +237,12 @@ def prepare_process() -> None:
     logging.basicConfig(handlers=[logging.NullHandler()])  # until there is a log
 
 
+SAME_SIGNAL = 1.0  # seconds in which timeout(1), or a double Ctrl-C, sends a second one
+LAST_RESORT = 11.0  # seconds after which a query that does not heed a signal is abandoned
+
+
 class Signals:
-    """What SIGINT and SIGTERM do.
+    """What SIGHUP, SIGINT and SIGTERM do.
 
     While the query runs they end the run at once; then they stop the sending in good order. A
     second one ends the process, whatever it does.
@@ -189,28 +250,46 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
+        self.is_sending = False
         self.stop = iterable_client.Stop()
-        self._is_sending = False
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._handle)
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+        signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(ours,), daemon=True).start()
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._handle)
 
     def begin_sending(self) -> None:
-        """From now on a signal stops the sending, instead of raising KeyboardInterrupt.
-
-        Raises:
-            KeyboardInterrupt: one came and its exception was swallowed, as in a __del__.
-        """
-        self._is_sending = True
-        if self.received:
+        """From now on a signal stops the sending, instead of raising KeyboardInterrupt."""
+        if self.received:  # and what it raised was swallowed, as in a __del__
             raise KeyboardInterrupt
+        self.is_sending = True
 
     def _handle(self, signum: int, _frame: object) -> None:
-        if self.received:
-            os._exit(128 + signum)
-        self.received = signum
-        if not self._is_sending:
-            raise KeyboardInterrupt
+        """In the main thread, anywhere in its code: so it takes no lock, as stop.set() would."""
+        if not self.received:
+            self.received = signum
+            if not self.is_sending:
+                raise KeyboardInterrupt
+
+    def _watch(self, pipe: int) -> None:
+        """A thread, which gets each signal's number though the main one may wait in C."""
+        signum = os.read(pipe, 1)[0]
+        first = time.monotonic()
         self.stop.set()
+        while True:
+            has_another, _, _ = select.select([pipe], [], [], 0.5)
+            elapsed = time.monotonic() - first
+            if has_another:
+                signum = os.read(pipe, 1)[0]
+                if elapsed > SAME_SIGNAL:
+                    os._exit(128 + signum)
+            elif elapsed > LAST_RESORT and not self.is_sending:
+                with suppress(OSError):
+                    os.write(2, f"main.py: {INTERRUPTED}\n".encode())
+                os._exit(128 + signum)
 
 
 def report_error(message: str, code: int) -> int:
@@ -224,6 +303,8 @@ def report_error(message: str, code: int) -> int:
 
 def printable(text: str) -> str:
     """Text that may be printed: a terminal obeys control characters, and data may hold some."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -231,34 +312,40 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def output_errors(directory: Path) -> Iterator[None]:
-    """Makes what the system says of the files in there a RunError."""
+def errors_told(directory: Path, done: str = "") -> Iterator[None]:
+    """Makes of whatever is raised an expected error, which also says what was `done`."""
     try:
         yield
-    except OSError as error:
-        raise output_error(directory, error.strerror or str(error)) from error
-    except sqlite3.Error as error:
-        raise output_error(directory, f"the ledger: {error}") from error
-
-
-def output_error(directory: Path, reason: str) -> RunError:
-    """What to say where a file could not be written."""
-    advice = "Make room there and run again: no event is added twice"
-    return RunError(f"Output could not be written to {directory}: {reason}. {advice}", 4)
+    except (RunError, db.QueryFileError, db.LedgerError, db.DatabaseError):
+        raise
+    except db.LedgerLockedError as error:
+        raise RunError(str(error), 4) from error
+    except (OSError, sqlite3.Error) as error:
+        reason = f"the ledger: {error}"
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        message = f"Output could not be written to {directory}: {reason}. {done}"
+        advice = "Make room there and run again: no event is added twice"
+        raise RunError(message + advice, 4) from error
+    except Exception as error:
+        log.error("unexpected", exc_info=True)
+        name = type(error).__name__
+        raise RunError(f"The program failed ({name}). {done}See the log", 4) from error
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the output directory against other runs, and removes what a killed one left.
+    """Holds the output directory against other runs, and removes what killed ones left.
 
     The lock is the kernel's: it ends with its process.
     """
+    path = directory / ".iterable_integration.lock"
     try:
-        file = open(directory / ".iterable_integration.lock", "a+")  # noqa: SIM115
+        file = open(path, "a+", opener=open_own)  # noqa: SIM115
     except OSError as error:
         raise RunError(
-            f"The output directory {directory} cannot be written ({error.strerror}): "
-            "create it, or name another with --output-dir",
+            f"The output directory cannot be written ({path}: {error.strerror}): "
+            "mend that, or name another with --output-dir",
             2,
         ) from None
     with file:
@@ -271,32 +358,80 @@ def locked(directory: Path) -> Iterator[None]:
         file.truncate(0)
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         print(f"process {os.getpid()}, started {started}", file=file, flush=True)
-        for pattern in (".query_results_*.part", ".integration_results_*.part"):
-            for leftover in directory.glob(pattern):
-                leftover.unlink()
+        remove_leftovers(directory)
         yield
+
+
+def open_own(path: str, flags: int) -> int:
+    """Opens a file of ours, for open(): a symbolic link in its place leads to somebody else's."""
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what killed runs left, as far as it can be removed."""
+    for pattern in (".query_results_*.part", ".integration_results_*.part"):
+        for path in directory.glob(pattern):
+            owner = path.stem.rpartition(".")[2]
+            if owner == str(os.getpid()) or not is_process(owner):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def is_process(pid: str) -> bool:
+    """Whether a process with this id is running."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def start_log(settings: Settings, verbose: bool) -> None:
     """Logs to a rotating file and, where it is `verbose`, everything to the terminal, too."""
     path = settings.log_file or settings.output_dir / "iterable_integration.log"
+    kind = RotatingFileHandler if settings.log_file else OwnLog
     handlers: list[logging.Handler] = []
     try:
-        rotating = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
+        handlers.append(kind(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8"))
     except OSError as error:
         message = f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE"
         raise RunError(message, 2) from None
-    handlers.append(rotating)
     if verbose:
         handlers.append(logging.StreamHandler())
+    level = "DEBUG" if verbose else settings.log_level
+    for handler in handlers:
+        handler.setLevel(level)
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a full disk ends the run, or the log: no traceback a line
-    logging.basicConfig(
-        level="DEBUG" if verbose else settings.log_level,
-        handlers=handlers,
-        force=True,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    # What libraries say below WARNING may hold addresses, such as a driver's rows.
+    logging.basicConfig(level="WARNING", handlers=handlers, force=True)
+    for name in ("main", "iterable_client", "db"):
+        logging.getLogger(name).setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+
+
+class OwnLog(RotatingFileHandler):
+    """The log that nobody named, which is never a symbolic link."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_own)
+
+
+class LogFormatter(logging.Formatter):
+    """One line a record, whatever a server says in it; then a traceback, without addresses."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback, in lines."""
+        text = re.sub(r"\S+@\S+", "[address]", super().formatException(ei))
+        return "\n".join(map(printable, text.split("\n")))
 
 
 @dataclass(frozen=True)
@@ -325,7 +460,8 @@ def open_files(job: Job) -> Iterator[Files]:
 EPILOG = """\
 Settings come from the environment, then from .env; .env.example lists them all.
 Exit codes: 0 all delivered, 1 some rows failed, 2 command line, settings, queries file or
-output directory, 3 database, 4 aborted, 75 another run holds the lock, 130 and 143 interrupted.
+output directory, 3 database, 4 aborted, 75 another run holds the lock, 129, 130 and 143
+interrupted.
 """
 
 
@@ -346,24 +482,15 @@ class Options:
 def parse_args(argv: Sequence[str] | None) -> Options:
     """Reads the command line; what is wrong with it ends the program with code 2."""
     parser = make_parser()
-    args = parser.parse_args(argv)
-    if args.limit is not None and not 1 <= args.limit <= sys.maxsize:
+    args = vars(parser.parse_args(argv))
+    if args["limit"] is not None and not 1 <= args["limit"] <= sys.maxsize:
         parser.error("--limit must be at least 1, and a number of rows that can be")
     given = {}
     for entry in fields(Settings):
-        text = getattr(args, entry.name, None)
+        text = args.pop(entry.name, None)
         if text:
             given[entry.name] = text
-    return Options(
-        demo=args.demo,
-        dry_run=args.dry_run,
-        as_of=args.as_of,
-        limit=args.limit,
-        env_file=args.env_file,
-        quiet=args.quiet,
-        verbose=args.verbose,
-        settings=given,
-    )
+    return Options(**args, settings=given)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -372,7 +499,9 @@ def make_parser() -> argparse.ArgumentParser:
         "main.py",
         description="Sends the rows of a SQL query to Iterable, as user updates and events.",
         epilog=EPILOG,
-        formatter_class=help_formatter,
+        formatter_class=partial(  # the same on every terminal, as the README shows it
+            argparse.RawDescriptionHelpFormatter, max_help_position=20, width=96
+        ),
         allow_abbrev=False,
         add_help=False,
     )
@@ -392,11 +521,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_switch(volume, "--verbose", "Show the log on the terminal, with every attempt")
     parser.add_argument("-h", "--help", action="help", help="Show this text")
     return parser
-
-
-def help_formatter(prog: str) -> argparse.HelpFormatter:
-    """Makes the help the same on every terminal, as the README shows it."""
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=20, width=96)
 
 
 def add_switch(group: argparse._ActionsContainer, flag: str, text: str) -> None:
@@ -488,8 +612,8 @@ PATH = matching("a path", r"[^\0]+", Path)
 FLAG = matching("true or false", "(?i)true|false", is_true)
 MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
 LEVEL = matching("DEBUG or INFO or WARNING or ERROR", "(?i)debug|info|warning|error", str.upper)
-KEY = matching(  # it goes into a header
-    "printable ASCII without spaces, such as 0123456789abcdef", r"[!-~]+"
+KEY = matching(  # it goes into a header, and what is redacted must not be a word
+    "8 or more characters of ASCII without spaces, such as 0123456789abcdef", r"[!-~]{8,}"
 )
 ZONE = Format("a time zone, such as Europe/Berlin", read_zone)
 DATABASE_URL = Format(
@@ -559,15 +683,7 @@ class Settings:
 
 
 def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings:
-    """Settings from options, texts and defaults, in this order.
-
-    Arguments:
-        options: the command line.
-        texts: by the name of a setting, of the environment and the env file.
-
-    Raises:
-        RunError: with all that is wrong.
-    """
+    """Settings from options, texts by name, and defaults; the RunError says all that is wrong."""
     values: Json = {}
     faults = {}
     for entry in fields(Settings):
@@ -650,11 +766,7 @@ def find_env_file(options: Options) -> Path | None:
 
 
 def read_env(options: Options) -> dict[str, str | None]:
-    """The environment and, for what is unset or empty there, the env file.
-
-    Raises:
-        RunError: the file cannot be read.
-    """
+    """The environment and, for what is unset or empty there, the env file."""
     texts: dict[str, str | None] = {}
     path = find_env_file(options)
     if path:
@@ -668,10 +780,12 @@ def read_env(options: Options) -> dict[str, str | None]:
 def read_env_file(path: Path) -> dict[str, str | None]:
     """The texts of an env file, by name."""
     try:
-        with open(path, encoding="utf-8") as file:
-            bindings = list(parse_stream(file))
-    except (OSError, ValueError) as error:
-        raise RunError(f"The env file {path} cannot be read: {error}", 2) from None
+        text = db.read_regular(path, 1_000_000).decode()
+    except OSError as error:
+        raise RunError(f"The env file {path} cannot be read: {error.strerror}", 2) from None
+    except UnicodeDecodeError:
+        raise RunError(f"The env file {path} cannot be read: it is not UTF-8", 2) from None
+    bindings = parse_stream(io.StringIO(text))
     texts = {}
     for binding in bindings:
         if binding.error:
@@ -708,12 +822,8 @@ KEYS = (
 
 
 def prepare_job(options: Options, settings: Settings) -> Job:
-    """What a run is to do.
-
-    Raises:
-        RunError, QueryFileError: it cannot begin.
-    """
-    started = datetime.now(timezone.utc)
+    """What a run is to do; RunError or QueryFileError where it cannot begin."""
+    started, began = datetime.now(timezone.utc), time.monotonic()
     since, until = find_window(options, settings, started)
     queries = db.load_queries(settings.queries_file, KEYS)
     reports = []
@@ -732,7 +842,7 @@ def prepare_job(options: Options, settings: Settings) -> Job:
         raise query.error(
             "this is a report, without keys that say what to send: choose another with --query"
         )
-    return Job(options, settings, query, reports, since, until, started)
+    return Job(options, settings, query, reports, since, until, started, began)
 
 
 def find_window(
@@ -842,11 +952,7 @@ class Plan:
 
 
 def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
-    """Resolves the keys of a query's comment.
-
-    Raises:
-        QueryFileError: a key names a column that the query does not return.
-    """
+    """Resolves the keys of a query's comment; QueryFileError where there is no such column."""
 
     def find(key: str) -> list[Column]:
         return [find_column(query, columns, key, text) for text in columns_of(query, key)]
@@ -1381,9 +1487,12 @@ class RowState(str, Enum):  # of str, whose hash is C
     PLANNED = "planned"  # in a dry run
 
 
+Kinds = tuple[Kind | None, ...]  # of the outcomes of a row's calls; None: it would be sent
+
+
 @cache
-def judge_row(kinds: tuple[Kind | None, ...]) -> RowState:
-    """What became of a row, from its calls' kinds of outcome; None is one that would be sent."""
+def judge_row(kinds: Kinds) -> RowState:
+    """What became of a row."""
     if None in kinds:
         return RowState.PLANNED
     tried = [kind for kind in kinds if kind != Kind.SKIPPED]
@@ -1426,6 +1535,7 @@ class Results:
         self.skipped_calls = 0
         self.is_cut_short = False  # whether a stop kept a call of a recorded row from its answer
         self.filtered_fields: set[str] = set()
+        self._failure: Exception | None = None  # why lines are missing, if so
         self._identifier_kind = identifier_kind
         self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
             "w+",
@@ -1439,26 +1549,35 @@ class Results:
         """Takes down what became of rows; those that were not sent have no line."""
         self.filtered_fields |= settled.filtered_fields
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        lines = []
-        for row in settled.rows:
-            state = self._count(row)
-            if state != RowState.NOT_SENT:
-                lines.append(record_line(row, self._identifier_kind, state, now))
-        if lines:
-            self._lines.write(self._separator + ",\n".join(lines))
-            self._separator = ",\n"
+        lines: list[str] = []
+        try:
+            for row in settled.rows:
+                outcomes = [call.outcome for call in row.calls]
+                kinds = tuple([None if outcome is None else outcome.kind for outcome in outcomes])
+                state = judge_row(kinds)
+                if state != RowState.NOT_SENT:
+                    lines.append(record_line(row, self._identifier_kind, state, now))
+                self._count(row, kinds, state)
+        finally:  # a row that cannot be recorded takes no other with it
+            self._write(lines)
 
-    def _count(self, row: Row) -> RowState:
-        outcomes = [call.outcome for call in row.calls]
-        kinds = tuple([outcome and outcome.kind for outcome in outcomes])
-        state = judge_row(kinds)
+    def _write(self, lines: list[str]) -> None:
+        if self._failure or not lines:
+            return
+        try:
+            self._lines.write(self._separator + ",\n".join(lines))
+        except Exception as error:
+            self._failure = error
+            raise
+        self._separator = ",\n"
+
+    def _count(self, row: Row, kinds: Kinds, state: RowState) -> None:
         self.states[state] += 1
         is_plain = state == RowState.SUCCESSFUL and Kind.SKIPPED not in kinds
         if not is_plain and state != RowState.NOT_SENT:
-            for outcome in outcomes:
-                if outcome:
-                    self._count_call(outcome)
-        return state
+            for call in row.calls:
+                if call.outcome:
+                    self._count_call(call.outcome)
 
     def _count_call(self, outcome: Outcome) -> None:
         if outcome.kind == Kind.SKIPPED:
@@ -1475,6 +1594,8 @@ class Results:
 
     def write_to(self, file: IO[str], summary: Json) -> None:
         """Writes the results file: the summary, which is known last, first; then the lines."""
+        if self._failure:
+            raise self._failure
         entries = [
             f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
             for key, value in summary.items()
@@ -1529,6 +1650,7 @@ class Conclusion:
 def conclude(
     client: IterableClient | None,
     signals: Signals,
+    trouble: Trouble,
     total: int,
     results: Results,
     warnings: list[str],
@@ -1538,21 +1660,21 @@ def conclude(
     What the client found to be hopeless goes before a signal, since a run that is repeated
     would end alike; a signal goes before the lack of answers, which it may have caused.
     """
-    has_failures = bool(results.failure_reasons)
-    if client is None:
-        return Conclusion("dry_run", int(has_failures), warnings)
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
         text = f"Iterable dropped fields that the project does not know, and said success: {names}"
         warnings = [*warnings, text]
-    health = client.health
-    is_cut_short = results.is_cut_short or results.recorded < total
-    if health.ending:
-        return Conclusion("aborted", 4, [*warnings, health.ending])
-    if signals.received and is_cut_short:
+    ending = trouble.reason or (client and client.health.ending)
+    if ending:
+        return Conclusion("aborted", 4, [*warnings, ending])
+    recorded = results.states.total() - results.states[RowState.NOT_SENT]
+    if signals.received and (results.is_cut_short or recorded < total):
         return Conclusion("interrupted", 128 + signals.received, warnings)
-    if client.counts["sent"] and not health.was_answered:
-        return Conclusion("aborted", 4, [*warnings, health.no_answer])
+    has_failures = bool(results.failure_reasons)
+    if client is None:
+        return Conclusion("dry_run", int(has_failures), warnings)
+    if client.counts["sent"] and not client.health.was_answered:
+        return Conclusion("aborted", 4, [*warnings, client.health.no_answer])
     if has_failures:
         return Conclusion("completed_with_failures", 1, warnings)
     return Conclusion("completed", 0, warnings)
@@ -1568,13 +1690,13 @@ def summarize(
     csv_path: Path,
 ) -> Json:
     """What stands in the results file before the records."""
-    settings, finished = job.settings, datetime.now(timezone.utc)
+    settings = job.settings
     run_ = {
         "id": str(uuid.uuid4()),
         "status": conclusion.status,
         "started_at": job.started.isoformat(timespec="seconds"),
-        "finished_at": finished.isoformat(timespec="seconds"),
-        "seconds": round((finished - job.started).total_seconds(), 3),
+        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - job.began, 3),
         "query": job.query.name,
         "since": job.since.isoformat(),
         "until": job.until.isoformat(),
@@ -1664,10 +1786,12 @@ def print_summary(summary: Json, skipped_calls: int, paths: Sequence[Path], out:
     ]
     for code, calls in summary["failure_reasons"].items():
         lines.append(("Failures", f"{calls:,} x {code}"))
-    requests = dict(summary["requests"])
+    requests = [
+        f"{count:,} {name.replace('_', ' ')}" for name, count in summary["requests"].items()
+    ]
     if skipped_calls:
-        requests["calls saved by the ledger"] = skipped_calls
-    lines.append(("Requests", describe_requests(requests)))
+        requests.append(f"{skipped_calls:,} calls saved by the ledger")
+    lines.append(("Requests", ", ".join(requests)))
     for warning in run_["warnings"]:
         lines.append(("Warning", warning))
     for path in paths:
@@ -1685,11 +1809,6 @@ def describe_rows(summary: Json) -> str:
     words["not_sent"] = "not sent"
     counts = [f"{summary[key]:,} {text}" for key, text in words.items() if summary[key]]
     return f"{summary['total_users']:,}: {', '.join(counts) or 'none'}"
-
-
-def describe_requests(requests: Mapping[str, int]) -> str:
-    """The numbers of attempts."""
-    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in requests.items())
 
 
 def table_lines(rows: Sequence[Json]) -> list[str]:

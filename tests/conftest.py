@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def bare_environment() -> Iterator[None]:
             if name in NAMES or any(part in name.upper() for part in FOREIGN):
                 monkeypatch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nohup_for_ourselves_alone() -> None:
+    """Under nohup, what a test starts heeds SIGHUP nevertheless: handlers are not inherited."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ WRONG = {  # texts that are none of a setting's values
     "DATABASE_URL": ["app.db", "/var/app.db"],
     "DATABASE_TIMEZONE": ["Mars/Olympus", "../etc/passwd", "Europe"],
     "LOOKBACK_DAYS": ["0", "-1", "nan", "inf", "week"],
-    "ITERABLE_API_KEY": ["a key", "schlüssel"],
-    "ITERABLE_JWT_SECRET": ["a secret", "se\tcret"],
+    "ITERABLE_API_KEY": ["an api key", "schlüssel", "seven-7"],
+    "ITERABLE_JWT_SECRET": ["a secret", "se\tcret-1", "short"],
     "USE_JWT_AUTH": ["maybe", "2"],
     "SEND_MODE": ["fast"],
     "ITERABLE_API_BASE_URL": [

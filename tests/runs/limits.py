@@ -11,12 +11,22 @@ from tests.project import Finished, Project
 EXEC = "os.execv(sys.argv[1], sys.argv[1:])"
 
 
-def run_as(project: Project, prefix: list[str], **settings: str) -> Finished:
-    """Runs main.py by another command."""
+def start_as(project: Project, prefix: list[str], **settings: str) -> subprocess.Popen[str]:
+    """Starts main.py by another command."""
     command, env = project.command(**settings)
     pipe = subprocess.PIPE
-    process = subprocess.Popen([*prefix, *command], env=env, stdout=pipe, stderr=pipe, text=True)
-    return project.finish(process)
+    return subprocess.Popen([*prefix, *command], env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def run_as(project: Project, prefix: list[str], **settings: str) -> Finished:
+    """Runs main.py by another command."""
+    return project.finish(start_as(project, prefix, **settings))
+
+
+def ignoring(name: str) -> list[str]:
+    """A command that runs another which ignores this signal at first, as nohup does."""
+    ignore = f"signal.signal(signal.{name}, signal.SIG_IGN)"
+    return [sys.executable, "-c", f"import os, signal, sys; {ignore}; {EXEC}"]
 
 
 def small_files(size: int) -> list[str]:

@@ -13,7 +13,9 @@ import pytest
 from tests.project import Finished, Json, Project
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["single", "bulk"])
-RISKY = tuple("=+-@\t\r")  # what a spreadsheet takes for the start of a formula
+RISKY = tuple(
+    "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+)  # what a spreadsheet takes for the start of a formula
 NUMBER = re.compile(r"-(\d+(\.\d+)?(e[+-]?\d+)?|inf|Infinity)", re.IGNORECASE)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fake_iterable import FakeIterable
 from tests.project import Finished, Project
 from tests.runs.limits import run_as, small_files
+from tests.runs.sabotage import sabotage
 
 
 def check_reason_is_logged(done: Finished, code: int, reason: str) -> None:
@@ -31,3 +34,47 @@ def test_output_that_cannot_be_written_is_logged(project: Project, server: FakeI
     done = run_as(project, small_files(30_000))
     check_reason_is_logged(done, 4, str(project.output))
     assert server.requests == []
+
+
+DRIVER = r"""
+driver = logging.getLogger("pyhive")
+def connect(*args, connect=db.connect):
+    driver.debug("a row: amara@example.com")
+    driver.info("a row: amara@example.com")
+    driver.warning("server says \x1b[2J\r\nERROR main: forged \u202e")
+    return connect(*args)
+db.connect = connect
+"""
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING"])
+@pytest.mark.parametrize("flags", [[], ["--verbose"]])
+def test_libraries_speak_from_warnings_on_in_one_line_without_control_characters(
+    project: Project, level: str, flags: list[str]
+) -> None:
+    sabotage(project, DRIVER)
+    done = project.run(*flags, LOG_LEVEL=level)
+    assert done.code == 0
+    texts = [done.log, done.err] if flags else [done.log]
+    for text in texts:
+        [line] = [line for line in text.splitlines() if "pyhive" in line]
+        assert line.endswith(r"WARNING pyhive: server says \x1b[2J\r\nERROR main: forged \u202e")
+        assert "@example.com" not in text
+
+
+def test_libraries_heed_a_level_above_warning(project: Project) -> None:
+    sabotage(project, DRIVER)
+    assert project.run(LOG_LEVEL="ERROR").log == ""
+
+
+def test_a_traceback_keeps_its_lines_and_shows_no_control_characters(project: Project) -> None:
+    code = """
+def make_plan(*args):
+    raise RuntimeError("server says \\x1b[2J \\u202e")
+main.make_plan = make_plan"""
+    sabotage(project, code)
+    done = project.run()
+    assert done.code == 4
+    assert "\n  File " in done.log
+    assert "\u202e" not in done.log
+    assert done.log.replace("\n", "").isprintable()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, while starting, querying, sending and waiting."""
+"""SIGHUP, SIGTERM and SIGINT, while starting, querying, sending and waiting."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 from tests.fake_iterable import FakeIterable, Fault
 from tests.project import KEY, Finished, Project, check_counts, new_project, outputs, wait_until
 from tests.runs.delivery import calls_of_all, delivered, recorded
+from tests.runs.limits import ignoring, start_as
+from tests.runs.sabotage import sabotage
 
-BOTH_SIGNALS = pytest.mark.parametrize(
-    "signum", [signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name
+ALL_SIGNALS = pytest.mark.parametrize(
+    "signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name
 )
 INTERRUPTED_EARLY = "main.py: interrupted before anything was sent\n"
 ENDLESS = """
@@ -59,7 +61,7 @@ def check_interrupted(
     assert set(results["failure_reasons"]) <= {"Interrupted", *last_answers}
 
 
-@BOTH_SIGNALS
+@ALL_SIGNALS
 @pytest.mark.parametrize("found", [0, 3])
 def test_a_signal_ends_a_query_and_nothing_was_sent(
     project: Project, server: FakeIterable, signum: signal.Signals, found: int
@@ -79,7 +81,11 @@ def test_a_signal_ends_a_query_and_nothing_was_sent(
 
 @pytest.mark.parametrize(
     ("signum", "mode", "rows", "requests", "factor"),
-    [(signal.SIGTERM, "single", 400, 60, "0.1"), (signal.SIGINT, "bulk", 6000, 3, "0.4")],
+    [
+        (signal.SIGTERM, "single", 400, 60, "0.1"),
+        (signal.SIGINT, "bulk", 6000, 3, "0.4"),
+        (signal.SIGHUP, "bulk", 6000, 3, "0.4"),
+    ],
 )
 def test_a_signal_while_sending_lets_calls_on_the_wire_end_and_both_files_tell_the_truth(
     fast_project: Project,
@@ -149,20 +155,123 @@ def test_a_server_that_hangs_cannot_hold_up_a_stop(hung: list[Hung]) -> None:
     assert time.monotonic() - signalled < 20, "10 s of grace"
 
 
-def test_a_second_sigint_gives_up_at_once(project: Project, server: FakeIterable) -> None:
+@ALL_SIGNALS
+def test_a_second_signal_gives_up_at_once_but_for_one_that_comes_with_the_first(
+    project: Project, server: FakeIterable, signum: signal.Signals
+) -> None:
     fault = server.add_fault("hang")
     process = project.start(REQUEST_TIMEOUT="600")
     wait_until(lambda: fault.hits, process)
-    while process.poll() is None:  # two that come at once are one
-        process.send_signal(signal.SIGINT)
+    first = time.monotonic()
+    while process.poll() is None:
+        process.send_signal(signum)
         time.sleep(0.1)
+    assert 1 < time.monotonic() - first < 8, "the grace was not waited for"
     done = project.finish(process)
-    assert (done.code, done.out, done.err) == (130, "", "")
-    for name in outputs(project.output):
-        assert name.endswith(".part"), "the grace was not waited for"
+    assert (done.code, done.out, done.err) == (128 + signum, "", "")
+    assert len(done.rows) == 6
+    assert not list(project.output.glob("integration_results_*.json"))
 
 
-@BOTH_SIGNALS
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGHUP, signal.SIGTERM),
+    ],
+    ids=lambda pair: "-".join(signum.name for signum in pair),
+)
+def test_two_signals_at_once_are_one(
+    project: Project, server: FakeIterable, pair: tuple[signal.Signals, ...]
+) -> None:
+    server.latency = 1
+    project.add_customers(995)
+    process = project.start(SEND_MODE="single")
+    wait_until(lambda: server.requests, process)
+    for signum in pair:
+        process.send_signal(signum)
+    done = project.finish(process)
+    # of two that wait the system may hand over either first
+    first = signal.Signals(done.code - 128)
+    assert first in pair
+    check_interrupted(done, server, first, 1000)
+
+
+def test_sighup_that_is_ignored_when_the_run_starts_stays_ignored(
+    project: Project, server: FakeIterable
+) -> None:
+    server.latency = 0.3
+    process = start_as(project, ignoring("SIGHUP"))
+    wait_until(lambda: server.requests, process)
+    process.send_signal(signal.SIGHUP)
+    assert project.finish(process).code == 0
+
+
+@ALL_SIGNALS
+def test_a_dry_run_that_is_interrupted_leaves_both_files_too(
+    project: Project, signum: signal.Signals
+) -> None:
+    project.add_customers(9_995)
+    sabotage(
+        project,
+        """
+def plan_row(*args, plan_row=main.plan_row):
+    time.sleep(0.001)
+    return plan_row(*args)
+main.plan_row = plan_row""",
+    )
+    process = project.start("--dry-run")
+    wait_until(lambda: list(project.output.glob("query_results_*.csv")), process)
+    process.send_signal(signum)
+    done = project.finish(process)
+    assert (done.code, done.results["run"]["status"]) == (128 + signum, "interrupted")
+    assert len(done.rows) == 10_001
+    assert len(done.results["records"]) < 10_000
+
+
+STUBBORN = """
+class Database:
+    def __enter__(self):
+        return self
+
+    def rows(self, *args):
+        {rows}
+        return ("a",), iter(())
+
+    def __exit__(self, *error):
+        {close}
+
+    def wait(self):
+        while True:
+            try:
+                open("waiting", "w").close()
+                time.sleep(600)
+            except BaseException:
+                pass
+
+db.connect = lambda url, zone: Database()
+main.make_plan = lambda *args: None
+main.LAST_RESORT = 2
+"""
+
+
+@ALL_SIGNALS
+@pytest.mark.parametrize("waits", ["rows", "close"])
+def test_a_driver_that_heeds_no_signal_cannot_hold_the_run(
+    project: Project, signum: signal.Signals, waits: str
+) -> None:
+    sabotage(project, STUBBORN.format(**{"rows": "pass", "close": "pass", waits: "self.wait()"}))
+    process = project.start()
+    wait_until(lambda: (project.directory / "waiting").exists(), process)
+    process.send_signal(signum)
+    done = project.finish(process)
+    assert (done.code, done.out, done.err) == (128 + signum, "", INTERRUPTED_EARLY)
+    assert not list(project.output.glob("query_results_*.csv"))
+
+
+@ALL_SIGNALS
 @pytest.mark.parametrize(
     ("mode", "fault", "backoff", "logged"),
     [

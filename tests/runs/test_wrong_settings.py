@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.fake_iterable import FakeIterable
@@ -98,6 +100,21 @@ def test_a_wrong_flag_is_told_in_a_sentence(
     (project.directory / "odd.env").write_text('QUERY=x\nLOOKBACK_DAYS="30\n')
     done = project.run(*flags, DATABASE_TIMEZONE="Asia/Tokyo")
     check_ended_with_a_sentence(project, server, done, 2, *texts)
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_an_env_file_that_is_no_file_is_told_at_once(
+    project: Project, server: FakeIterable, name: str
+) -> None:
+    os.mkfifo(project.directory / "pipe")
+    done = project.run("--env-file", name)
+    check_ended_with_a_sentence(project, server, done, 2, name, "a pipe or a device")
+
+
+def test_an_env_file_may_be_a_link(project: Project) -> None:
+    link = project.directory / "link.env"
+    link.symlink_to(project.env_file)
+    assert project.run("--env-file", str(link)).code == 0
 
 
 def test_a_path_with_nul_is_a_mistake_of_settings(project: Project, server: FakeIterable) -> None:

@@ -45,11 +45,12 @@ def names(directory: Path) -> list[str]:
         ("two\nlines\r\nand\rmore", "two\nlines\r\nand\rmore"),
         (True, "True"),
         (MOMENT, "2026-01-13 08:45:12+00:00"),
-        *((start + "1", f"'{start}1") for start in "=+-@\t\r"),
+        *((start + "1", f"'{start}1") for start in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"),
         ("=", "'="),
         ("a=1", "a=1"),
         ("'=1", "'=1"),
-        ("\n=1", "\n=1"),
+        ("\n=1", "'\n=1"),
+        (" =1", " =1"),
         (-1, "-1"),
         (-1.5, "-1.5"),
         (Decimal("-1.50"), "-1.50"),
@@ -79,8 +80,9 @@ def test_a_cell_of_the_csv_says_what_the_value_was_and_nothing_that_a_spreadshee
 
 
 def test_a_header_name_that_a_spreadsheet_would_run_is_defused(tmp_path: Path) -> None:
-    path = export_results_to_csv([{"=cmd()": 1, "-": 2, "a": 3}], str(tmp_path / "out.csv"))
-    assert read(path)[0] == ["'=cmd()", "'-", "a"]
+    names = ["=cmd()", "-", "\n", "\uff1d1", "a"]
+    path = export_results_to_csv([dict.fromkeys(names)], str(tmp_path / "out.csv"))
+    assert read(path)[0] == ["'=cmd()", "'-", "'\n", "'\uff1d1", "a"]
 
 
 def test_the_columns_are_those_of_all_records_in_order_of_appearance(tmp_path: Path) -> None:

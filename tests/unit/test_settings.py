@@ -103,6 +103,7 @@ def test_every_flag_that_stands_for_a_setting_overrides_it(load: Load) -> None:
         ("ITERABLE_API_BASE_URL", "http://localhost:80", "http://localhost:80"),
         ("ITERABLE_API_BASE_URL", "http://[::1]:80", "http://[::1]:80"),
         ("MAX_RETRIES", "1", 1),
+        ("ITERABLE_API_KEY", "eight-88", "eight-88"),
         ("DATABASE_TIMEZONE", "Asia/Tokyo", ZoneInfo("Asia/Tokyo")),
         ("DATABASE_URL", "postgresql://me:${PATH}$x@db/app", "postgresql://me:${PATH}$x@db/app"),
     ],
