@@ -785,9 +785,8 @@ def read_env_file(path: Path) -> dict[str, str | None]:
         raise RunError(f"The env file {path} cannot be read: {error.strerror}", 2) from None
     except UnicodeDecodeError:
         raise RunError(f"The env file {path} cannot be read: it is not UTF-8", 2) from None
-    bindings = parse_stream(io.StringIO(text))
     texts = {}
-    for binding in bindings:
+    for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             line = binding.original.line
             raise RunError(f"{path}, line {line}: not NAME=value; is a quote missing?", 2)
