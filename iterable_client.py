@@ -1708,7 +1708,7 @@ def deliver(
         before = [future for other, future in in_flight if other.keys & shipment.keys]
         future = pool.submit(_ship, client, shipment, is_bulk, before)
         in_flight.append((shipment, future))
-        if len(in_flight) >= most_in_flight:
+        while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done()):
             yield from _settle(client, *in_flight.popleft())
     while in_flight:
         yield from _settle(client, *in_flight.popleft())

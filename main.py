@@ -1135,11 +1135,7 @@ def plan_event(plan: Plan, event: EventPlan, user: str, cells: Sequence[Any]) ->
         event_fields = data_fields(event.fields, cells, plan.zone)
         time = None if event.time is None else event_time(event.time, cells, plan.zone)
         created = None if time is None else iterable_client.unix_seconds(time)
-        parts = [created, event_fields]
-        if event.own:
-            parts = own_parts(event, cells, time, plan.zone)
-        elif event.untyped_fields:
-            parts = [created, data_fields(event.untyped_fields, cells, plan.zone)]
+        parts = event_id_parts(event, cells, time, plan.zone) or [created, event_fields]
     except iterable_client.InvalidValueError as error:
         return Call(None, error.outcome)
     event_id = iterable_client.make_event_id([user, event.name, *parts])
@@ -1160,13 +1156,29 @@ def event_time(column: Column, cells: Sequence[Any], zone: ZoneInfo) -> datetime
         raise iterable_client.InvalidValueError(message) from None
 
 
-def own_parts(
+def event_id_parts(
     event: EventPlan, cells: Sequence[Any], time: datetime | None, zone: ZoneInfo
 ) -> list[Any]:
-    """The values of the `event id` columns, as they go into the event's id.
+    """What goes into an event's id, beside user and name: what tells it from others.
 
-    Times have Iterable's form, with the fraction of a second that a field would lose. To
-    change anything here would double every event that was ever sent.
+    That is the values of the `event id` columns or, without such columns, the time and the
+    fields as they are without types; [] where these are just what is sent. To change anything
+    here would double every event that was ever sent.
+    """
+    if event.own:
+        return own_values(event, cells, time, zone)
+    if event.untyped_fields:
+        created = None if time is None else iterable_client.unix_seconds(time)
+        return [created, data_fields(event.untyped_fields, cells, zone)]
+    return []
+
+
+def own_values(
+    event: EventPlan, cells: Sequence[Any], time: datetime | None, zone: ZoneInfo
+) -> list[Any]:
+    """The values of the `event id` columns.
+
+    Times have Iterable's form, with the fraction of a second that a field would lose.
     """
     parts: list[Any] = []
     for name, place, _ in event.own:
@@ -1373,6 +1385,7 @@ def keep_marked(call: Call) -> None:
     if not call.mark:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
+        call.mark = None
     elif EVENT not in call.mark and call.payload is not None:
         fields_ = call.payload["dataFields"]
         call.payload["dataFields"] = {name: fields_[name] for name in call.mark}
