@@ -245,7 +245,8 @@ def normalize_identifier(kind: str, value: Any) -> str:
     if isinstance(value, Decimal) and _is_whole(value):
         value = int(value)  # a NUMERIC key
     is_key = isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool)
-    if kind == "email" or not is_key:
+    is_too_long = isinstance(value, int) and value.bit_length() > 1000
+    if kind == "email" or not is_key or is_too_long:
         raise InvalidValueError(f"{kind} cannot be made of {type(value).__name__}")
     return str(value)
 

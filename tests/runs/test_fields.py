@@ -130,7 +130,8 @@ def test_a_user_without_the_other_identifier_keeps_what_iterable_knows(
         "SELECT 1 AS id, NULL AS email, 1 AS n UNION ALL SELECT 2, ' ', 2"
     )
     assert project.run(QUERY="q").code == 0
-    assert [update["dataFields"] for update in items(server, "users")] == [{"n": 1}, {"n": 2}]
+    sent = {update["userId"]: update["dataFields"] for update in items(server, "users")}
+    assert sent == {"1": {"n": 1}, "2": {"n": 2}}
 
 
 @BOTH

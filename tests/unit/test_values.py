@@ -176,6 +176,8 @@ def test_an_email_is_trimmed_and_in_lower_case_and_a_user_id_is_text(
                 True,
                 7.0,
                 Decimal("7.5"),
+                Decimal("1E+5000"),
+                10**400,
                 Decimal("NaN"),
                 Decimal("sNaN"),
                 Decimal("-Infinity"),
