@@ -564,7 +564,8 @@ def _code_of_list(list_name: str) -> str:
     for beginning, code in FAILURE_CODES.items():
         if list_name.startswith(beginning):
             return code
-    return list_name  # one that Iterable added since: its name says why
+    # One that Iterable added since: its name says why, where it is no more than a name.
+    return list_name if CODE.fullmatch(list_name) else "UnknownReason"
 
 
 def names_in(source: Json, list_name: str) -> list[str]:
@@ -695,9 +696,9 @@ SEND_SIZE = 16_384  # bytes, a record of TLS: each has a timeout of its own
 class _BoundedReader(io.RawIOBase):
     """What a socket receives, until a deadline: each byte that drips in renews its timeout."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = _deadline(sock.gettimeout())
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
@@ -712,27 +713,45 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, sock: socket.socket, *args: Any, deadline: float = math.inf, **kwargs: Any
+    ) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(_BoundedReader(sock))
+        self.fp = io.BufferedReader(_BoundedReader(sock, deadline))
 
 
 class _BoundedSending:
     """A connection whose requests are sent, and whose answers are read, until a deadline."""
 
-    response_class: Any = _BoundedResponse
     timeout: Any
+    _attempt_ends: float | None = None
+
+    @property
+    def response_class(self) -> Any:
+        """What http.client makes the answer of."""
+        return partial(_BoundedResponse, deadline=self._deadline())
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        """The beginning of an attempt."""
+        self._attempt_ends = None
+        self._attempt_ends = self._deadline()
+        super().putrequest(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        deadline = _deadline(self.timeout)
+        """Sends what belongs to it."""
+        deadline = self._deadline()
         for start in range(0, len(data), SEND_SIZE):
             _check_deadline(deadline)
             super().send(data[start : start + SEND_SIZE])  # type: ignore[misc]
 
-
-def _deadline(timeout: float | None) -> float:
-    return math.inf if timeout is None else time.monotonic() + TOTAL_TIMEOUTS * timeout
+    def _deadline(self) -> float:
+        """When it is over; before it, while a proxy is asked for a tunnel, from now."""
+        if self._attempt_ends is not None:
+            return self._attempt_ends
+        if self.timeout is None:
+            return math.inf
+        return time.monotonic() + TOTAL_TIMEOUTS * float(self.timeout)
 
 
 def _check_deadline(deadline: float) -> None:
@@ -740,11 +759,11 @@ def _check_deadline(deadline: float) -> None:
         raise TimeoutError(f"timed out: {TOTAL_TIMEOUTS} times the timeout, in drips")
 
 
-class _Connection(_BoundedSending, HTTPConnection):
+class _Connection(_BoundedSending, HTTPConnection):  # type: ignore[override]
     pass
 
 
-class _SecureConnection(_BoundedSending, HTTPSConnection):
+class _SecureConnection(_BoundedSending, HTTPSConnection):  # type: ignore[override]
     pass
 
 
@@ -867,13 +886,17 @@ class Transport:
         if not isinstance(body, dict):
             return False
         is_ok = 200 <= status < 300
+        if "code" in body and not self._is_code(body["code"]):
+            return False
         if is_bulk and is_ok:
             return all(type(body.get(name)) is int for name in ("successCount", "failCount"))
-        code = body.get("code")
+        return "code" in body and (is_ok or body["code"] != "Success")
+
+    def _is_code(self, code: Any) -> bool:
+        """Whether this may be a code of Iterable's: short, plain, and without a secret."""
         if not isinstance(code, str) or not CODE.fullmatch(code):
             return False
-        holds_secret = self._redactor.text(code) != code
-        return not holds_secret and (is_ok or code != "Success")
+        return self._redactor.text(code) == code
 
     def _describe(self, response: requests.Response, content: bytes) -> str:
         """What is wrong with an answer that is not Iterable's JSON."""
@@ -894,7 +917,7 @@ class Transport:
 
 
 # Which of our objects noticed it tells a person nothing.
-CONNECTION_OBJECT = re.compile(r"_\w*Connection\(host=[^)]*\): ")
+CONNECTION_OBJECT = re.compile(r"_\w*(Connection|Pool)\(host=[^)]*\): ")
 
 
 def _describe_error(error: Exception) -> str:
@@ -1235,13 +1258,15 @@ class Workers:
         self._most = most
         self._name = name
         self._threads = 0
+        self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Has function(*args) carried out."""
         future: Future[T] = Future()
-        if self._threads < self._most:
-            self._start_thread()
+        with self._lock:
+            if self._threads < self._most:
+                self._start_thread()
         if self._threads == 0:
             _carry_out(future, function, *args)
         else:
@@ -1574,7 +1599,9 @@ class IterableClient:
 
     def _tell_pacer(self, pacer: Pacer, answer: Answer, sent_at: float, name: str) -> None:
         if answer.status != 429:
-            pacer.note_accepted(sent_at)
+            # Of a timeout or a 5xx nobody knows whether the limiter had let it through.
+            if answer.status is not None and answer.status < 500:
+                pacer.note_accepted(sent_at)
             return
         pacer.note_refused(sent_at)
         if not self._is_batch:
@@ -1656,7 +1683,8 @@ class Settled:
     """Rows of which every call has an outcome."""
 
     rows: list[Row]
-    filtered_fields: frozenset[str] = frozenset()  # that Iterable dropped, saying success
+    dropped_user_fields: frozenset[str] = frozenset()  # by Iterable, which said success
+    dropped_event_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -1664,7 +1692,8 @@ class Handover:
     """What a worker gives back: calls, each with what became of it."""
 
     pairs: list[tuple[Call, Outcome]]
-    filtered_fields: frozenset[str]
+    dropped_user_fields: frozenset[str] = frozenset()
+    dropped_event_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -1750,11 +1779,14 @@ def _ship(
             (EVENTS_TRACK_BULK, shipment.events),
         ]
     for operation, calls in stages:
-        payloads = [call.payload for call in calls if call.payload is not None]
-        if payloads:
-            delivery = client.send(operation, payloads)
+        if calls:
+            delivery = client.send(operation, [call.payload or {} for call in calls])
             pairs = list(zip(calls, delivery.outcomes, strict=True))
-            shipment.handovers.put(Handover(pairs, delivery.filtered_fields))
+            dropped = delivery.filtered_fields
+            if operation in (USERS_UPDATE, USERS_BULK_UPDATE):
+                shipment.handovers.put(Handover(pairs, dropped_user_fields=dropped))
+            else:
+                shipment.handovers.put(Handover(pairs, dropped_event_fields=dropped))
 
 
 def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) -> Iterator[Settled]:
@@ -1766,17 +1798,19 @@ def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) ->
     if future.done() and not future.cancelled() and future.exception():
         _end_by_surprise(client, future.exception())
         rest = ABORTED
-    filtered: frozenset[str] = frozenset()
+    of_users: frozenset[str] = frozenset()
+    of_events: frozenset[str] = frozenset()
     with contextlib.suppress(Empty):
         while True:
             handover = shipment.handovers.get_nowait()
-            filtered |= handover.filtered_fields
+            of_users |= handover.dropped_user_fields
+            of_events |= handover.dropped_event_fields
             for call, outcome in handover.pairs:
                 call.outcome = outcome
     for call in shipment.updates + shipment.events:
         if call.outcome is None:
             call.outcome = rest
-    yield Settled(shipment.rows, filtered)
+    yield Settled(shipment.rows, of_users, of_events)
 
 
 def _end_by_surprise(client: IterableClient, error: BaseException | None) -> None:

@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_process()
     signals = Signals()
-    options = parse_args(argv)
     try:
+        options = parse_args(argv)
         with setting_texts(options) as texts:
             settings = load_settings(options, texts)
             return run(prepare_job(options, settings), signals)
@@ -562,7 +562,7 @@ def matching(expected: str, pattern: str, read: Callable[[str], Any] = str) -> F
     return Format(expected, read_matching)
 
 
-def number(read: Callable[[str], float], least: float, most: float) -> Format:
+def in_range(read: Callable[[str], float], least: float, most: float) -> Format:
     """A number in a range, both ends included."""
     kind = "a whole number" if read is int else "a number"
     expected = f"{kind} from {least:g} to {most:g}"
@@ -647,7 +647,7 @@ class Settings:
     query: str = setting(
         NAME, "pro_users_recent_engagement", "The query whose rows are sent", "--query NAME")
     lookback_days: float = setting(
-        number(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours", "--days N")
+        in_range(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours", "--days N")
     iterable_api_key: str | None = setting(
         KEY, "", "Server-side API key, or with USE_JWT_AUTH a JWT-enabled one")
     use_jwt_auth: bool = setting(
@@ -659,17 +659,17 @@ class Settings:
     send_mode: str = setting(
         MODE, "auto", "auto: single calls up to 500 rows, and with JWT; bulk calls above")
     workers: int | None = setting(
-        number(int, 1, 512), "", "Calls at a time; default 64 single or 6 bulk ones")
+        in_range(int, 1, 512), "", "Calls at a time; default 64 single or 6 bulk ones")
     rate_limit_factor: float = setting(
-        number(float, 0.001, 10000), "0.95", "Share of Iterable's limits that is used")
+        in_range(float, 0.001, 10000), "0.95", "Share of Iterable's limits that is used")
     max_retries: int = setting(
-        number(int, 1, 20), "3", "Attempts of a call in all")
+        in_range(int, 1, 20), "3", "Attempts of a call in all")
     backoff_factor: float = setting(
-        number(float, 1, 10), "2", "Each wait between attempts is so many times the last")
+        in_range(float, 1, 10), "2", "Each wait between attempts is so many times the last")
     initial_backoff: float = setting(
-        number(float, 0, 60), "1", "Seconds of the first wait between attempts")
+        in_range(float, 0, 60), "1", "Seconds of the first wait between attempts")
     request_timeout: float = setting(
-        number(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
+        in_range(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
     send_only_changes: bool = setting(
         FLAG, "false", "Skip what Iterable accepted before, unchanged", "--only-changes")
     output_dir: Path = setting(
@@ -964,6 +964,8 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
     if "user fields" in query.keys:
         user_fields = find("user fields")
         for column in user_fields:
+            if column.name == kind or (column.name == other_kind and column.type_name):
+                raise query.error(f"'{column.name}' identifies, and takes no type", "user fields")
             if column.name == other_kind:
                 other_identifier = column
         user_fields = [column for column in user_fields if column.name != other_kind]
@@ -1363,21 +1365,23 @@ def mark_calls(ledger: db.Ledger, rows: Iterable[Row]) -> list[Call]:
     calls = []
     for row in rows:
         if row.update and row.update.payload is not None:
-            row.update.mark = mark_fields(ledger, row.user, row.update.payload)
+            row.update.mark = mark_update(ledger, row.user, row.update.payload)
             calls.append(row.update)
         if row.event and row.event.payload is not None:
-            row.event.mark = {EVENT: ledger.mark(f"{row.event_id}", row.event.payload)}
+            row.event.mark = {WHOLE: ledger.mark(f"{row.event_id}", row.event.payload)}
             calls.append(row.event)
     return calls
 
 
-EVENT = ""  # an event is one thing: its only mark has no field's name
+WHOLE = ""  # the name of the only mark of an event, and of an update without fields
 
 
-def mark_fields(ledger: db.Ledger, user: str | None, payload: Json) -> dict[str, db.Mark]:
+def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> dict[str, db.Mark]:
     """A mark for each field of a user update, whichever query sends it."""
-    fields_ = payload["dataFields"]
-    return {name: ledger.mark(f"{user}\0{name}", value) for name, value in fields_.items()}
+    kind = "email " if "email" in payload else "userId "
+    if not payload["dataFields"]:  # it makes the user, and no more
+        return {WHOLE: ledger.mark(f"{kind}{user}", payload)}
+    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"])
 
 
 def keep_marked(call: Call) -> None:
@@ -1386,7 +1390,7 @@ def keep_marked(call: Call) -> None:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
         call.mark = None
-    elif EVENT not in call.mark and call.payload is not None:
+    elif WHOLE not in call.mark and call.payload is not None:
         fields_ = call.payload["dataFields"]
         call.payload["dataFields"] = {name: fields_[name] for name in call.mark}
 
@@ -1398,20 +1402,20 @@ def old_and_new_marks(
     for row in rows:
         if row.update and row.update.payload is not None:
             old = ledger.mark(f"{query_name} {row.user}", row.update.payload)
-            of_fields = mark_fields(ledger, row.user, row.update.payload)
+            of_fields = mark_update(ledger, row.user, row.update.payload)
             yield old, list(of_fields.values())
 
 
 def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
     """Records what Iterable accepted; a field that it dropped, saying success, is none of it."""
     ended = []
+    dropped = {name.partition(".")[0] for name in settled.dropped_user_fields}
     for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
                 is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
                 for name, mark in call.mark.items():
-                    is_kept = name not in settled.filtered_fields
-                    ended.append((mark, is_accepted and is_kept))
+                    ended.append((mark, is_accepted and name not in dropped))
     ledger.end(ended)
 
 
@@ -1559,19 +1563,26 @@ class Results:
 
     def record(self, settled: Settled) -> None:
         """Takes down what became of rows; those that were not sent have no line."""
-        self.filtered_fields |= settled.filtered_fields
+        self.filtered_fields |= settled.dropped_user_fields | settled.dropped_event_fields
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         lines: list[str] = []
-        try:
-            for row in settled.rows:
-                outcomes = [call.outcome for call in row.calls]
-                kinds = tuple([None if outcome is None else outcome.kind for outcome in outcomes])
-                state = judge_row(kinds)
-                if state != RowState.NOT_SENT:
-                    lines.append(record_line(row, self._identifier_kind, state, now))
-                self._count(row, kinds, state)
-        finally:  # a row that cannot be recorded takes no other with it
-            self._write(lines)
+        failure = None
+        for row in settled.rows:
+            try:
+                self._record_row(row, now, lines)
+            except Exception as error:  # noqa: PERF203 - it takes no other row with it
+                failure = failure or error
+        self._write(lines)
+        if failure:
+            raise failure
+
+    def _record_row(self, row: Row, now: str, lines: list[str]) -> None:
+        outcomes = [call.outcome for call in row.calls]
+        kinds = tuple([None if outcome is None else outcome.kind for outcome in outcomes])
+        state = judge_row(kinds)
+        if state != RowState.NOT_SENT:
+            lines.append(record_line(row, self._identifier_kind, state, now))
+        self._count(row, kinds, state)
 
     def _write(self, lines: list[str]) -> None:
         if self._failure or not lines:

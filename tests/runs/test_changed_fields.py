@@ -186,3 +186,44 @@ def test_after_any_history_iterable_holds_what_the_last_run_says(
             held = server.users.get(row["email"], {})
             for name in fields:
                 assert held.get(name) == row[name], (query, flags, mode)
+
+
+def test_of_two_old_entries_that_share_a_field_the_later_sending_stands(
+    people: Project, server: FakeIterable
+) -> None:
+    """What one query has sent since, the other's entry of before does not overwrite."""
+    path = people.output / "delivery_ledger.sqlite3"
+    ledger = Ledger(path, f"{server.url} {KEY}")
+    fields = {"names": {"first": "Ada", "last": "Old"}, "plans": {"plan": "pro", "last": "Old"}}
+    for query, of_ada in fields.items():
+        mark = ledger.mark(f"{query} {USER}", {"email": USER, "dataFields": of_ada})
+        ledger.begin([mark])
+        ledger.end([(mark, True)])
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    people.sql("DELETE FROM people WHERE first = 'Bob'")
+    people.run(ONLY, "--query", "names")
+    assert server.users[USER]["last"] == "Lovelace"
+    people.sql("UPDATE people SET last = 'Old'")
+    people.run(ONLY, "--query", "plans")
+    assert server.users[USER]["last"] == "Old"
+
+
+def test_an_update_without_fields_makes_the_user(people: Project, server: FakeIterable) -> None:
+    people.queries(
+        "-- name: names\n-- userId: id\n-- user fields: email\nSELECT 1 AS id, NULL AS email"
+    )
+    assert people.run(ONLY).counts == [1, 0, 0, 0, 0]
+    assert people.run(ONLY).counts == [0, 0, 0, 1, 0]
+    assert len(server.requests) == 1
+
+
+def test_an_address_and_a_user_id_of_one_text_are_two_users(
+    people: Project, server: FakeIterable
+) -> None:
+    people.run(ONLY)
+    keys = "-- name: names\n-- userId: id\n-- user fields: first\n"
+    people.queries(f"{keys}SELECT '{USER}' AS id, 'Ada' AS first")
+    assert people.run(ONLY).counts == [1, 0, 0, 0, 0]

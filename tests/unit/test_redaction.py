@@ -8,6 +8,7 @@ import logging
 import pytest
 from requests import exceptions
 
+from iterable_client import USERS_BULK_UPDATE, user_update
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY, SECRET
 from tests.unit.clients import ADA, UPDATE, Connect, Mock
@@ -54,3 +55,14 @@ def test_a_secret_of_any_characters_is_redacted(connect: Connect, http: Mock, se
     http.post(UPDATE, status=502, body=f"echo {secret}")
     _, answer = connect(jwt_secret=secret, use_jwt=True).update_user(ADA, {})
     assert "echo [redacted]" in answer["msg"]
+
+
+def test_a_code_beside_the_counts_of_a_bulk_answer_holds_no_secret(
+    connect: Connect, http: Mock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    url = "https://api.iterable.com/api/users/bulkUpdate"
+    http.post(url, json={"successCount": 1, "failCount": 0, "code": f"{KEY} b@x.io"})
+    connect().send(USERS_BULK_UPDATE, [user_update("email", ADA, {})])
+    assert KEY not in caplog.text
+    assert "b@x.io" not in caplog.text

@@ -86,7 +86,19 @@ TAKEN: dict[str, list[tuple[Any, Any]]] = {
 }
 
 REFUSED: dict[str, list[Any]] = {
-    "decimal": ["", "ten", "1,5", "nan", "Infinity", float("inf"), Decimal("sNaN"), True, b"1"],
+    "decimal": [
+        "",
+        "1_000",
+        "\uff11",
+        "ten",
+        "1,5",
+        "nan",
+        "Infinity",
+        float("inf"),
+        Decimal("sNaN"),
+        True,
+        b"1",
+    ],
     "integer": [10.5, "10.5", "x", "", True, float("nan"), Decimal("1E+5000"), b"1", "0x10"],
     "boolean": [2, -1, "yes", "", "1", 0.5, b"\x01", Decimal("0.5")],
     "date": ["13.01.2026", "2026-02-30", "", 1768293912, True, time(8), UnreadableTime("infinity")],
