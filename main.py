@@ -1625,7 +1625,7 @@ class Results:
         ]
         file.write("{" + ",\n".join([*entries, '"records": [']))
         self._lines.seek(0)
-        shutil.copyfileobj(self._lines, file, 1 << 20)
+        shutil.copyfileobj(self._lines, file, 1 << 16)
         file.write("\n]}\n")
 
 
