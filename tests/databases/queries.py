@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,3 +25,11 @@ def run(
     """The rows of a query, for a window."""
     _, rows = database.rows(query(sql), since, until)
     return rows
+
+
+def create(path: Path, script: str = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)") -> str:
+    """Makes a SQLite database and returns its URL."""
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+    return f"sqlite:///{path}"

@@ -10,48 +10,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from db import (
-    Database,
     DatabaseError,
-    Query,
     connect,
     spool,
 )
 from tests.alarm import alarm
+from tests.databases.queries import create, query, run
 from tests.locks import locked
 
 UTC = ZoneInfo("UTC")
-
-
-SINCE = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
-
-
-UNTIL = datetime(
-    2026, 3, 29, 12, 0, 0, 999_999, tzinfo=timezone.utc
-)  # Berlin's clocks went forward in between
-
-
-def query(sql: str) -> Query:
-    return Query("some_query", sql, Path("queries.sql"), 7, {}, {})
-
-
-def run(database: Database, sql: str) -> Iterator[tuple[Any, ...]]:
-    return database.rows(query(sql), SINCE, UNTIL)[1]
-
-
-def create(path: Path, script: str = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)") -> str:
-    """Make a SQLite database and return its URL."""
-    connection = sqlite3.connect(path)
-    connection.executescript(script)
-    connection.close()
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture

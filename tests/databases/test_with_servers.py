@@ -592,3 +592,25 @@ def test_an_unknown_dialect_is_named() -> None:
     text = refusal("postgersql://u:secret@h/d")
     assert text.startswith("SQLAlchemy knows no postgersql://: correct DATABASE_URL")
     assert "secret" not in text
+
+
+def test_control_characters_in_what_the_database_says_are_escaped(url: str) -> None:
+    quote = "`" if url.startswith("mysql") else '"'
+    text = refusal(url, f"SELECT * FROM {quote}a\x1b[31m\rb{quote}")  # noqa: S608
+    assert re.search(r"a\\(x1b|001B)\[31m\\rb", text)  # the latter is MariaDB's own doing
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("server", "sql"),
+    [
+        ("postgresql", "SELECT CAST('Jane 555-0100' AS integer)"),
+        ("postgresql", "SELECT CAST('{Jane 555-0100' AS integer[])"),
+    ],
+)
+def test_a_value_that_the_database_echoes_does_not_show(
+    urls: dict[str, str], server: str, sql: str
+) -> None:
+    text = refusal(urls[server], sql)
+    assert "Query 'some_query' (queries.sql, line 7) failed: " in text
+    assert not re.search("Jane|0100", text)

@@ -35,7 +35,7 @@ from db import (
     window,
 )
 from tests.databases import queries
-from tests.databases.queries import query
+from tests.databases.queries import create, query
 from tests.project import ROOT
 
 UTC = ZoneInfo("UTC")
@@ -48,14 +48,6 @@ ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 def run(database: Database, sql: str) -> Iterator[tuple[Any, ...]]:
     return queries.run(database, sql, SINCE, UNTIL)
-
-
-def create(path: Path, script: str = "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)") -> str:
-    """Make a SQLite database and return its URL."""
-    connection = sqlite3.connect(path)
-    connection.executescript(script)
-    connection.close()
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture
