@@ -18,6 +18,7 @@ threads; files.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import csv
 import http.client
@@ -1249,39 +1250,49 @@ def _is_useful(answer: Answer) -> bool:
 class Workers:
     """Threads that carry out what is submitted, in its order.
 
-    concurrent.futures' own pool loses a call where the system has no thread to give. This one
-    goes on with those that it has, the caller's at the least. Its threads do not keep the
+    concurrent.futures' own pool loses a call where the system has no thread to give, and
+    threading.Thread.start() waits for ever for a thread that died of lack of memory. This one
+    goes on with the threads that there are, the caller's at the least. They do not keep the
     process from ending.
     """
 
-    def __init__(self, most: int, name: str) -> None:
+    def __init__(self, most: int) -> None:
+        """`most`: threads."""
         self._most = most
-        self._name = name
-        self._threads = 0
+        self._started = 0
+        self._serving = 0  # of those: at work, or waiting for some
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Has function(*args) carried out."""
+        """Has function(*args) carried out; who waits for it calls help() now and then."""
         future: Future[T] = Future()
         with self._lock:
-            if self._threads < self._most:
-                self._start_thread()
-        if self._threads == 0:
+            if self._started < self._most:
+                with contextlib.suppress(RuntimeError, MemoryError):
+                    _thread.start_new_thread(self._serve, ())
+                    self._started += 1
+        if self._started == 0:
             _carry_out(future, function, *args)
         else:
             self._work.put(lambda: _carry_out(future, function, *args))
         return future
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        with contextlib.suppress(RuntimeError, MemoryError):
-            thread.start()
-            self._threads += 1
+    def help(self) -> None:
+        """Carries out a piece of work here, where no thread lives to do it."""
+        if self._serving == 0:
+            with contextlib.suppress(Empty):
+                self._work.get_nowait()()
 
-    def _run(self) -> None:
-        while True:
-            self._work.get()()
+    def _serve(self) -> None:
+        with self._lock:
+            self._serving += 1
+        try:
+            while True:
+                self._work.get()()
+        finally:
+            with self._lock:
+                self._serving -= 1
 
 
 def _carry_out(future: Future[T], function: Callable[..., T], *args: Any) -> None:
@@ -1364,7 +1375,7 @@ class IterableClient:
         self._jitter = jitter
         self._lock = threading.Lock()
         # A pool of its own: bulk calls in the caller's would wait for themselves.
-        self._singles = Workers(workers, "single")
+        self._singles = Workers(workers)
         self._pacers = self._make_pacers(rate_limit_factor)
         self._transport = Transport(
             self.base_url, self._credentials, timeout, 2 * workers, self.stop
@@ -1542,6 +1553,7 @@ class IterableClient:
     def _wait_for_singles(self, futures: Iterable[Future[Delivery]]) -> None:
         """Waits until these are done, or it is nearly too late for the caller, who waits, too."""
         while wait(futures, 0.25).not_done:
+            self._singles.help()
             if self.stop.now() >= self.stop.deadline - 1:
                 return
 
@@ -1728,7 +1740,7 @@ def deliver(
     Returns:
         The rows in their order; now and then, while it waits, none.
     """
-    pool = Workers(workers, "call")
+    pool = Workers(workers)
     most_in_flight = workers + 2 if is_bulk else 2 * workers
     in_flight: deque[Flight] = deque()
     for rows in batches if is_bulk else _one_by_one(batches):
@@ -1739,9 +1751,9 @@ def deliver(
         future = pool.submit(_ship, client, shipment, is_bulk, before)
         in_flight.append((shipment, future))
         while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done()):
-            yield from _settle(client, *in_flight.popleft())
+            yield from _settle(client, pool, *in_flight.popleft())
     while in_flight:
-        yield from _settle(client, *in_flight.popleft())
+        yield from _settle(client, pool, *in_flight.popleft())
 
 
 def _one_by_one(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
@@ -1789,10 +1801,13 @@ def _ship(
                 shipment.handovers.put(Handover(pairs, dropped_event_fields=dropped))
 
 
-def _settle(client: IterableClient, shipment: Shipment, future: Future[None]) -> Iterator[Settled]:
+def _settle(
+    client: IterableClient, pool: Workers, shipment: Shipment, future: Future[None]
+) -> Iterator[Settled]:
     """Puts outcomes into calls: what came and, when time is up, that nothing did."""
     while not future.done() and client.stop.now() < client.stop.deadline:
         wait([future], 0.25)
+        pool.help()
         yield Settled([])
     rest = NOT_SENT if future.cancel() else IN_DOUBT
     if future.done() and not future.cancelled() and future.exception():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+import _thread
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -25,16 +25,16 @@ from tests.unit.clients import Connect
 
 def refuse_threads(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Lets the system have no more than so many threads to give."""
-    start = threading.Thread.start
-    started: list[threading.Thread] = []
+    start = _thread.start_new_thread
+    started: list[int] = []
 
-    def start_or_not(thread: threading.Thread) -> None:
+    def start_or_not(function: Callable[[], object], args: tuple[()]) -> int:
         if len(started) >= after:
             raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
+        started.append(start(function, args))
+        return started[-1]
 
-    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    monkeypatch.setattr("_thread.start_new_thread", start_or_not)
 
 
 def rows(count: int) -> list[Row]:
@@ -63,7 +63,7 @@ def test_work_is_done_in_its_order_with_the_threads_that_there_are(
     monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     refuse_threads(monkeypatch, after)
-    workers = Workers(8, "test")
+    workers = Workers(8)
     done: list[int] = []
     futures = [workers.submit(done.append, number) for number in range(50)]
     for future in futures:
@@ -112,3 +112,13 @@ def test_a_surprise_in_a_thread_ends_the_run_and_loses_no_row(
     assert client.health.ending is not None
     assert f"({type(surprise).__name__}: {surprise})" in client.health.ending
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_threads_that_die_as_they_begin_hold_nothing_up(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch, is_bulk: bool
+) -> None:
+    monkeypatch.setattr("_thread.start_new_thread", lambda function, args: 1)  # as out of memory
+    client = connect(server, stop=Stop(), give_up_after=10)
+    server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")  # singly, then
+    assert kinds_of(deliver(client, [rows(4)], is_bulk, 6)) == [Kind.ACCEPTED] * 4
