@@ -1258,6 +1258,7 @@ class Workers:
 
     def __init__(self, most: int) -> None:
         """`most`: threads."""
+        self.has_lost_one = False  # a thread died at its work, of lack of memory
         self._most = most
         self._started = 0
         self._serving = 0  # of those: at work, or waiting for some
@@ -1291,6 +1292,7 @@ class Workers:
             while True:
                 self._work.get()()
         finally:
+            self.has_lost_one = True
             with self._lock:
                 self._serving -= 1
 
@@ -1550,10 +1552,16 @@ class IterableClient:
                     settled[place] = IN_DOUBT if outcome == NOT_SENT else outcome
         return settled
 
+    def end_if_lost(self, workers: Workers) -> None:
+        """Ends the run where a thread has died: what it was at will never be done."""
+        if workers.has_lost_one and not self.stop.is_set():
+            self.health.end("a thread died while sending, perhaps of lack of memory: see the log")
+
     def _wait_for_singles(self, futures: Iterable[Future[Delivery]]) -> None:
         """Waits until these are done, or it is nearly too late for the caller, who waits, too."""
         while wait(futures, 0.25).not_done:
             self._singles.help()
+            self.end_if_lost(self._singles)
             if self.stop.now() >= self.stop.deadline - 1:
                 return
 
@@ -1808,6 +1816,7 @@ def _settle(
     while not future.done() and client.stop.now() < client.stop.deadline:
         wait([future], 0.25)
         pool.help()
+        client.end_if_lost(pool)
         yield Settled([])
     rest = NOT_SENT if future.cancel() else IN_DOUBT
     if future.done() and not future.cancelled() and future.exception():

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     # Until main() handles it: Ctrl-C during the imports below is no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import _thread
 import argparse
 import errno
 import fcntl
@@ -26,7 +27,6 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections import Counter
@@ -255,7 +255,7 @@ class Signals:
         ours, theirs = os.pipe()
         os.set_blocking(theirs, False)
         signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(ours,), daemon=True).start()
+        _thread.start_new_thread(self._watch, (ours,))  # for which nobody waits, as start() would
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -122,3 +123,17 @@ def test_threads_that_die_as_they_begin_hold_nothing_up(
     client = connect(server, stop=Stop(), give_up_after=10)
     server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")  # singly, then
     assert kinds_of(deliver(client, [rows(4)], is_bulk, 6)) == [Kind.ACCEPTED] * 4
+
+
+def test_a_thread_that_dies_at_its_work_ends_the_run(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(future: Future[None], function: Callable[..., None], *args: Any) -> None:
+        future.set_running_or_notify_cancel()
+        raise SystemExit  # as a MemoryError while another is reported; threads end so in silence
+
+    monkeypatch.setattr("iterable_client._carry_out", die)
+    client = connect(server, stop=Stop(grace=0.5), give_up_after=10)
+    assert kinds_of(deliver(client, [rows(3)], is_bulk=True, workers=1)) == [Kind.IN_DOUBT] * 3
+    assert client.health.ending is not None
+    assert "a thread died" in client.health.ending
