@@ -1302,19 +1302,23 @@ class Ledger:
         self._project = project.digest()
         # Calls by key that began and did not end.
         self._in_flight: Counter[int] = Counter()
+        self._open(writable)
+
+    def _open(self, writable: bool) -> None:
+        """Open it, or say what is wrong with it and what mending that costs."""
         try:
-            self._wait(lambda: self._open(writable))
+            self._wait(lambda: self._connect(writable))
         except sqlite3.Error as error:
             is_operational = isinstance(error, sqlite3.OperationalError)
             if is_operational and not str(error).startswith("no such"):  # table, column
                 raise
             raise LedgerError(
-                f"The ledger {path} cannot be used ({error}): "
-                f"delete {path} (everything is sent once more then), "
+                f"The ledger {self._path} cannot be used ({error}): "
+                f"delete {self._path} (everything is sent once more then), "
                 "or choose another output directory"
             ) from None
 
-    def _open(self, writable: bool) -> None:
+    def _connect(self, writable: bool) -> None:
         _refuse_links(self._path)
         place = self._path if writable else ""  # a temporary file of SQLite's
         self._connection = sqlite3.connect(place, timeout=_SLICE_SECONDS)
