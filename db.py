@@ -397,6 +397,13 @@ def describe_url(url: str) -> str:
     return f"{scheme}://{user}{at}{address}"
 
 
+def printable(text: str) -> str:
+    """Text that may be printed: a terminal obeys control characters, and data may hold some."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 # --- Connections ---
 
 # What an error may quote: a value, unless it is a zone or a token of the SQL, and
@@ -513,9 +520,7 @@ class Database(AbstractContextManager["Database"]):
         for secret in self._secrets:
             text = text.replace(secret, "***")
         text = _VALUE.sub(r"\1***", text)
-        text = _ADDRESS.sub("***", text)
-        # A terminal obeys control characters.
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return printable(_ADDRESS.sub("***", text))
 
     @abstractmethod
     def close(self) -> None:

@@ -294,18 +294,11 @@ class Signals:
 
 def report_error(message: str, code: int) -> int:
     """Says on the terminal and in the log what ended the run; returns the exit code."""
-    text = "\n".join(map(printable, message.split("\n")))
+    text = "\n".join(map(db.printable, message.split("\n")))
     log.error("%s", text)
     with suppress(OSError):
         print(f"main.py: {text}", file=sys.stderr)
     return code
-
-
-def printable(text: str) -> str:
-    """Text that may be printed: a terminal obeys control characters, and data may hold some."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 # --- The output directory -----------------------------------------------------
@@ -426,12 +419,12 @@ class LogFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The line."""
-        return printable(super().formatMessage(record))
+        return db.printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """The traceback, in lines."""
         text = re.sub(r"\S+@\S+", "[address]", super().formatException(ei))
-        return "\n".join(map(printable, text.split("\n")))
+        return "\n".join(map(db.printable, text.split("\n")))
 
 
 @dataclass(frozen=True)
@@ -958,17 +951,18 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
 
     kind = "email" if "email" in query.keys else "userId"
     [identifier] = find(kind)
-    other_kind = "userId" if kind == "email" else "email"
     other_identifier = None
     user_fields = None
     if "user fields" in query.keys:
-        user_fields = find("user fields")
-        for column in user_fields:
-            if column.name == kind or (column.name == other_kind and column.type_name):
+        user_fields = []
+        for column in find("user fields"):
+            is_identifier = column.name in ("email", "userId")
+            if is_identifier and (column.name == kind or column.type_name):
                 raise query.error(f"'{column.name}' identifies, and takes no type", "user fields")
-            if column.name == other_kind:
+            if is_identifier:
                 other_identifier = column
-        user_fields = [column for column in user_fields if column.name != other_kind]
+            else:
+                user_fields.append(column)
     event = None
     if "event" in query.keys:
         time_columns = find("event time")
@@ -1823,7 +1817,7 @@ def print_summary(summary: Json, skipped_calls: int, paths: Sequence[Path], out:
         lines.append(("Report", name))
         lines += [("", line) for line in table_lines(rows[:20])]
     for label, text in lines:
-        print(f"{label:<9} {printable(text)}", file=out)
+        print(f"{label:<9} {db.printable(text)}", file=out)
 
 
 def describe_rows(summary: Json) -> str:
