@@ -99,6 +99,11 @@ class Query:
     keys: Mapping[str, str]
     key_lines: Mapping[str, int]
 
+    @property
+    def has_since(self) -> bool:
+        """Whether it looks at a window: then its SQL uses :since."""
+        return any(token["parameter"] == "since" for token in _TOKENS.finditer(self.sql))
+
     def error(self, message: str, key: str = "") -> QueryFileError:
         """An error about this query, to raise.
 
@@ -1213,6 +1218,57 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
         if not batch:
             return
         yield batch
+
+
+# --- The tally ---
+
+
+class Tally:
+    """Counts what comes more than once, of any number of entries in constant memory.
+
+    They are in a file without a name in the directory for temporary files. Where that
+    has no room, nothing was counted.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute(
+            "CREATE TABLE seen (name TEXT, key INTEGER, value INTEGER, at TEXT)"
+        )
+        self._has_room = True
+
+    def note(self, entries: Iterable[tuple[str, int, int, str]]) -> None:
+        """Take notice.
+
+        Arguments:
+            entries: of each a name, a key and a value, hashed to 64 bits, and where it
+                was found.
+        """
+        if self._has_room:
+            try:
+                self._connection.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", entries)
+            except sqlite3.Error:
+                self._has_room = False
+
+    def repeated(self) -> dict[str, int]:
+        """By name, how many keys came more than once."""
+        return self._count("COUNT(*) > 1")
+
+    def differing(self) -> dict[str, int]:
+        """By name, how many keys came with several values, from several places."""
+        return self._count("COUNT(DISTINCT value) > 1 AND COUNT(DISTINCT at) > 1")
+
+    def _count(self, condition: str) -> dict[str, int]:
+        sql = f"SELECT name FROM seen GROUP BY name, key HAVING {condition}"  # noqa: S608
+        try:
+            rows = self._connection.execute(f"SELECT name, COUNT(*) FROM ({sql}) GROUP BY name")  # noqa: S608
+            return dict(rows) if self._has_room else {}
+        except sqlite3.Error:
+            return {}
+
+    def close(self) -> None:
+        """Close and remove the file."""
+        self._connection.close()
 
 
 # --- The ledger ---

@@ -1385,6 +1385,10 @@ class IterableClient:
         if use_jwt:
             _warn_of_short_secret(self._credentials)
 
+    def begin_query(self, give_up_after: int) -> None:
+        self.health = Health(self.base_url, give_up_after, self.stop)
+        self.counts = Counter(sent=0, retried=0, rate_limited=0)
+
     def update_user(
         self,
         email: str | None,

@@ -43,6 +43,12 @@ class Finished:
         found: Json = json.loads(self.results_text)
         return found
 
+    def results_of(self, query: str) -> Json:
+        """The newest results file of a query, of those that are named after it."""
+        path = self._newest(f"integration_results_*_{query}.json")
+        found: Json = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
     @property
     def results_text(self) -> str:
         """The text of it."""
@@ -80,6 +86,7 @@ class Project:
     directory: Path
     settings: dict[str, str]
     program: Path = ROOT / "main.py"
+    as_of: str | None = AS_OF  # where no argument says it; None: now
 
     @property
     def database(self) -> Path:
@@ -104,14 +111,16 @@ class Project:
     def command(self, *args: str, **settings: str) -> tuple[list[str], dict[str, str]]:
         """The command line and environment of a run.
 
-        The settings go into the env file, an empty one is left out. The window ends at AS_OF
+        The settings go into the env file, an empty one is left out. The window ends at `as_of`
         unless the arguments say otherwise.
         """
         merged = {**self.settings, **settings}
         lines = [f"{name}='{value}'\n" for name, value in merged.items() if value]
         self.env_file.write_text("".join(lines), encoding="utf-8")
         self.env_file.chmod(0o600)  # it holds a key
-        as_of = [] if "--as-of" in args else ["--as-of", AS_OF]
+        as_of = []
+        if self.as_of and "--as-of" not in args:
+            as_of = ["--as-of", self.as_of]
         command = [sys.executable, str(self.program), "--env-file", str(self.env_file)]
         return [*command, *args, *as_of], dict(os.environ)
 
