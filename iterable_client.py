@@ -1615,15 +1615,13 @@ class IterableClient:
             answer = self._exchange(Request("POST", url, body, operation.name, BULK_ANSWER))
         except StoppedError as stopped:
             return Delivery([stopped.outcome] * len(payloads))
-        # What is left open stays so, should a stop prevent that it is sent again.
-        in_doubt = replace(IN_DOUBT, status=answer.status)
         if _is_as_expected(answer):
             filtered = frozenset(names_in(answer.body, "filteredOutFields"))
             judged = judge_bulk(answer.body, payloads)
-            return Delivery(self._clear_up(operation, payloads, judged, in_doubt), filtered)
+            return Delivery(self._clear_up(operation, payloads, judged, answer), filtered)
         if _may_be_one_rows_fault(answer):
             unknown: list[Outcome | None] = [None] * len(payloads)
-            return Delivery(self._clear_up(operation, payloads, unknown, in_doubt))
+            return Delivery(self._clear_up(operation, payloads, unknown, answer))
         failed = Outcome(Kind.FAILED, answer.body, answer.status)
         return Delivery([failed] * len(payloads))
 
@@ -1632,11 +1630,11 @@ class IterableClient:
         operation: Operation,
         payloads: Sequence[Json],
         judged: Sequence[Outcome | None],
-        in_doubt: Outcome,
+        answer: Answer,
     ) -> list[Outcome]:
-        """Sends again singly what a bulk answer left open, and what it did not give a reason for.
+        """Sends again singly what a bulk answer left open, and some of what it did not explain.
 
-        By user, to keep the order. `in_doubt` becomes of what no answer came for.
+        By user, to keep the order. `judged`: what the answer says of each item.
         """
         places_by_user: dict[str, list[int]] = {}
         for place in self._choose_again(judged):
@@ -1650,11 +1648,11 @@ class IterableClient:
             items = [payloads[place] for place in places]
             futures[user] = self._singles.submit(self.send, single, items)
         self._wait_for_singles(futures.values())
-        settled = [outcome or in_doubt for outcome in judged]
+        settled = [outcome or IN_DOUBT for outcome in judged]
         for user, places in places_by_user.items():
             if futures[user].done():
                 for place, again in zip(places, futures[user].result().outcomes, strict=True):
-                    settled[place] = _settle_again(judged[place], again, in_doubt)
+                    settled[place] = _settle_again(judged[place], again, answer.status)
         return settled
 
     def _choose_again(self, judged: Sequence[Outcome | None]) -> list[int]:
@@ -1813,12 +1811,13 @@ def _is_as_expected(answer: Answer) -> bool:
     return answer.is_ok and not answer.retryable  # retryable: what came was not Iterable's
 
 
-def _settle_again(named: Outcome | None, again: Outcome, in_doubt: Outcome) -> Outcome:
+def _settle_again(named: Outcome | None, again: Outcome, bulk_status: int | None) -> Outcome:
     """What became of an item that was sent again; `named`: what the bulk answer says of it."""
     if named is not None:
         return in_own_words(named, again)
-    # The bulk request went out: what was not sent again is not unsent.
-    return in_doubt if again == NOT_SENT else again
+    if again == NOT_SENT:  # by itself: it did go out in the bulk request
+        return replace(IN_DOUBT, status=bulk_status)
+    return again
 
 
 def _may_be_one_rows_fault(answer: Answer) -> bool:
