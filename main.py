@@ -1999,7 +1999,13 @@ def record_line(row: Row, identifier_kind: str, state: RowState, now: str) -> st
 
 
 BULK_ANSWER = iterable_client.BULK_ACCEPTED.answer
-BULK_ACCEPTED_JSON = to_json({"success": True, "response": BULK_ANSWER})
+BULK_ACCEPTED_JSON = to_json(
+    {
+        "success": True,
+        "status": iterable_client.BULK_ACCEPTED.status,
+        "response": BULK_ANSWER,
+    }
+)
 SKIPPED_JSON = to_json({"success": True, "skipped": True})
 
 
@@ -2014,7 +2020,12 @@ def call_json(call: Call | None) -> str:
         return SKIPPED_JSON
     if outcome.kind == Kind.ACCEPTED and outcome.answer == BULK_ANSWER:
         return BULK_ACCEPTED_JSON
-    return to_json({"success": outcome.is_success, "response": outcome.answer})
+    told = {
+        "success": outcome.is_success,
+        "status": outcome.status,
+        "response": outcome.answer,
+    }
+    return to_json(told)
 
 
 # --- The end of a run ---------------------------------------------------------

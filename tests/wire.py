@@ -24,6 +24,8 @@ def event_id(*parts: object) -> str:
 
 def items(seen: Seen) -> list[Json]:
     """The users or events that a request holds: those of a bulk one, or the only one."""
+    if seen.body is None:
+        return []
     for name in ("users", "events"):
         if name in seen.body:
             found: list[Json] = seen.body[name]
