@@ -2205,7 +2205,7 @@ def check_page(findings: Iterable[Finding]) -> Iterator[Entry]:
             verdict, colour = "note", 33
         if finding.code:
             verdict, colour = "wrong", 31
-        yield Entry(finding.label, f"{verdict:<7}{finding.text}", colour)
+        yield Entry(finding.label, f"{verdict:<7}{finding.text}", colour, hang=7)
 
 
 def check_directory(directory: Path) -> Finding:
@@ -2250,7 +2250,7 @@ class Sample:
 
     query: db.Query
     findings: list[Finding]
-    user_fields: dict[str, set[str]]  # the kinds of JSON that each goes out as
+    user_fields: dict[str, list[Any]]  # the values of each that are not NULL
 
 
 def take_sample(job: Job, query: db.Query) -> Sample:
@@ -2272,7 +2272,7 @@ def take_sample(job: Job, query: db.Query) -> Sample:
     for warning in [window.warning, *field_kinds.warnings()]:
         if warning:
             findings.append(Finding("", warning, is_note=True))
-    return Sample(query, findings, kinds_of_fields(planned))
+    return Sample(query, findings, user_field_values(planned))
 
 
 def failed_calls(rows: Iterable[Row]) -> list[Finding]:
@@ -2288,14 +2288,16 @@ def failed_calls(rows: Iterable[Row]) -> list[Finding]:
     return list(findings.values())
 
 
-def kinds_of_fields(rows: Iterable[Row]) -> dict[str, set[str]]:
-    """The kinds of JSON that each user field goes out as."""
-    kinds: dict[str, set[str]] = {}
+def user_field_values(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """What each user field goes out as, NULL aside."""
+    values: dict[str, list[Any]] = {}
     for row in rows:
         if row.update and row.update.payload:
             for name, value in row.update.payload["dataFields"].items():
-                kinds.setdefault(name, set()).update(kinds_of_value(value))
-    return kinds
+                known = values.setdefault(name, [])
+                if value is not None:
+                    known.append(value)
+    return values
 
 
 ITERABLE_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d \+00:00)?")
@@ -2343,33 +2345,51 @@ def check_fields(job: Job, samples: Sequence[Sample]) -> list[Finding]:
     text = f"{settings.iterable_api_base_url} takes the key; the project has {len(known)} fields"
     findings = [Finding("Iterable", text)]
     for sample in samples:
-        for name, kinds in sample.user_fields.items():
-            findings += check_field(sample.query, name, kinds, known)
-        if "event fields" in sample.query.keys:
-            text = f"{sample.query.name}: event fields cannot be asked for"
-            findings.append(Finding("", text, is_note=True))
+        findings += check_sample(sample, answer["fields"], settings.database_timezone)
     return findings
 
 
-def check_field(
-    query: db.Query, name: str, kinds: set[str], known: Mapping[str, str]
-) -> list[Finding]:
-    """What there is to say of a user field, where it is not as the project has it."""
-    if name not in known:
-        if any(other.startswith(f"{name}.") for other in known):
-            return []  # an object, of which Iterable names the fields alone
-        fate = "drops it" if query.keys.get("new fields") == "no" else "creates it"
-        text = f"{query.name}: the project does not know the field {name}: Iterable {fate}"
-        return [Finding("", text, is_note=True)]
-    there = ITERABLE_TYPES.get(known[name])
-    if there is None or kinds <= there.takes:
-        return []
-    here = " and ".join(sorted(kinds - there.takes))
-    text = (
-        f"{query.name}: {name} goes out as {here}, but is {known[name]} in Iterable, which "
-        f"refuses it: write '-- user fields: {name} {there.cell_type}', or cast it in the SQL"
-    )
-    return [Finding("", text, 1)]
+def check_sample(sample: Sample, known: Mapping[str, str], zone: ZoneInfo) -> Iterator[Finding]:
+    """Whether Iterable takes the fields of a query; `known`: their types there, by name."""
+    query = sample.query
+    label = "Fields"
+    new = [name for name in sample.user_fields if not is_known(name, known)]
+    for name, values in sample.user_fields.items():
+        if name in known:
+            complaint = compare_field(name, values, known[name], zone)
+            if complaint:
+                yield Finding(label, f"{query.name}: {complaint}", 1)
+                label = ""
+    if new:
+        fate = "drops them" if query.keys.get("new fields") == "no" else "creates them"
+        text = f"{query.name}: new to the project, Iterable {fate}: {', '.join(new)}"
+        yield Finding(label, text, is_note=True)
+        label = ""
+    if "event fields" in query.keys:
+        yield Finding(label, f"{query.name}: event fields cannot be asked for", is_note=True)
+
+
+def is_known(name: str, known: Mapping[str, str]) -> bool:
+    """Whether a project has a field; of an object Iterable may name the fields alone."""
+    return name in known or any(other.startswith(f"{name}.") for other in known)
+
+
+def compare_field(name: str, values: Sequence[Any], type_there: str, zone: ZoneInfo) -> str:
+    """What is wrong with a user field of values that a project has with a type; "" if nothing."""
+    expected = ITERABLE_TYPES.get(type_there)
+    if expected is None:
+        return ""
+    kinds: set[str] = set().union(*map(kinds_of_value, values))
+    wrong = kinds - expected.takes
+    if not wrong:
+        return ""
+    here = " and ".join(sorted(wrong))
+    advice = "send another field, or cast it in the SQL"
+    with suppress(ValueError):
+        for value in values:
+            db.cast_cell(expected.cell_type, value, zone)
+        advice = f"write '-- user fields: {name} {expected.cell_type}'"
+    return f"{name} goes out as {here}, but is {type_there} in Iterable, which refuses it: {advice}"
 
 
 # --- The screen ---------------------------------------------------------------
@@ -2455,6 +2475,7 @@ class Entry(NamedTuple):
     text: str
     colour: int | None = None  # of the text's first line
     is_wrapped: bool = True
+    hang: int = 0  # columns by which the other lines are indented
 
 
 def print_page(entries: Iterable[Entry], out: IO[str]) -> None:
@@ -2474,14 +2495,13 @@ def print_page(entries: Iterable[Entry], out: IO[str]) -> None:
 
 
 def wrap_entry(entry: Entry, width: int) -> list[str]:
-    """The lines of an entry; those after the first keep its indent. Paths are not broken."""
+    """The lines of an entry. Paths are not broken."""
     if not entry.is_wrapped:
         return entry.text.split("\n")
-    indent = entry.text[: len(entry.text) - len(entry.text.lstrip())]
     return textwrap.wrap(
         entry.text,
         width,
-        subsequent_indent=indent,
+        subsequent_indent=" " * entry.hang,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [""]
@@ -2619,10 +2639,11 @@ def failure_entries(summary: Json) -> list[Entry]:
             text += f", HTTP {status}"
         entries.append(Entry(label, text))
         call = CALL_WORDS[example["call"]]
-        entries.append(Entry("", f"  Row {example['row']}, {call}: {example['msg']}"))
+        text = f"  Row {example['row']}, {call}: {example['msg']}"
+        entries.append(Entry("", text, hang=2))
         advice = find_advice(code, status)
         if advice:
-            entries.append(Entry("", f"  {advice}"))
+            entries.append(Entry("", f"  {advice}", hang=2))
         label = ""
     return [Entry("", ""), *entries] if entries else []
 

@@ -10,9 +10,9 @@ from tests.project import JWT, Finished, Project
 FIELDS = """
 -- name: q
 -- email: email
--- user fields: plan, score, city, born, tags
+-- user fields: plan, score, city, born, tags, flag
 SELECT 'a@example.com' AS email, 'pro' AS plan, 7 AS score, 'Rome' AS city,
-    '2001-02-03' AS born, NULL AS tags
+    '2001-02-03' AS born, NULL AS tags, 1 AS flag
 """
 
 
@@ -44,7 +44,15 @@ def test_all_is_well(project: Project, server: FakeIterable) -> None:
     assert (done.code, done.err) == (0, "")
     assert "wrong" not in done.out
     labels = [line.split()[0] for line in done.out.splitlines() if line[:1].isalpha()]
-    assert labels == ["Settings", "Output", "Database", "Report", "Query", "Iterable"]
+    assert labels == [
+        "Settings",
+        "Output",
+        "Database",
+        "Report",
+        "Query",
+        "Iterable",
+        "Fields",
+    ]
     assert "ok pro_users_recent_engagement: all of its 5 rows" in flowing(done)
     assert f"ok {server.url} takes the key; the project has" in flowing(done)
     assert "note pro_users_recent_engagement: event fields cannot be asked for" in flowing(done)
@@ -56,23 +64,28 @@ def test_all_is_well(project: Project, server: FakeIterable) -> None:
 def test_fields_of_another_type_are_wrong_and_new_ones_a_note(
     project: Project, server: FakeIterable
 ) -> None:
-    server.add_user_fields({"plan": "long", "score": "double", "born": "date", "tags": "string"})
+    server.add_user_fields(
+        {"plan": "long", "score": "double", "born": "date", "tags": "string", "flag": "boolean"}
+    )
     project.queries(FIELDS)
     done = check(project, "--query", "q")
     text = flowing(done)
     assert done.code == 1
-    assert "wrong q: plan goes out as text, but is long in Iterable, which refuses it" in text
-    assert "'-- user fields: plan integer'" in text
-    assert "note q: the project does not know the field city: Iterable creates it" in text
-    assert text.count("wrong") == 1
+    assert "q: plan goes out as text, but is long in Iterable, which refuses it: send" in text
+    assert "q: flag goes out as integer, but is boolean in Iterable" in text
+    assert "write '-- user fields: flag boolean'" in text
+    assert "note q: new to the project, Iterable creates them: city" in text
+    assert text.count("wrong") == 2
     for name in ("score", "born", "tags"):
         assert f"q: {name}" not in text
     project.queries(FIELDS.replace("user fields", "new fields: no\n-- user fields"))
-    assert "the field city: Iterable drops it" in flowing(check(project, "--query", "q"))
+    assert "Iterable drops them: city" in flowing(check(project, "--query", "q"))
 
 
 def test_rows_that_would_fail_are_wrong(project: Project) -> None:
-    project.queries(FIELDS.replace("7 AS", "x'00' AS") + "UNION ALL SELECT NULL, 1, 1.5, 1, 1, 1")
+    project.queries(
+        FIELDS.replace("7 AS", "x'00' AS") + "UNION ALL SELECT NULL, 1, 1.5, 1, 1, 1, 1"
+    )
     done = check(project, "--query", "q")
     assert done.code == 1
     text = flowing(done)
