@@ -626,9 +626,9 @@ def in_own_words(named: Outcome, again: Outcome) -> Outcome:
 # --- One attempt: HTTP, token, redaction --------------------------------------
 
 # What an answer with a 2xx holds, and of which type: by that it is known to be Iterable's.
-SINGLE_ANSWER: Mapping[str, type] = {"code": str}
-BULK_ANSWER: Mapping[str, type] = {"successCount": int, "failCount": int}
-FIELDS_ANSWER: Mapping[str, type] = {"fields": dict}
+SINGLE_EXPECTED: Mapping[str, type] = {"code": str}
+BULK_EXPECTED: Mapping[str, type] = {"successCount": int, "failCount": int}
+FIELDS_EXPECTED: Mapping[str, type] = {"fields": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -1218,7 +1218,7 @@ def is_refusal(answer: Answer, has_succeeded: bool) -> bool:
     return answer.status == 401 or (answer.status in (400, 403) and answer.code in REFUSALS)
 
 
-WORD = re.compile(r"[^\s\"<>]+")  # and none begins in another: linear time, whatever the text
+WORD = re.compile(r"[^\s\"<>]+")  # words do not overlap: linear time, whatever the text
 AT = re.compile(r"@|%40|\\u0040|&#64;|&#x40;|\uff20", re.IGNORECASE)  # in URLs, JSON, HTML
 
 
@@ -1551,7 +1551,7 @@ class IterableClient:
             that of its items (https://support.iterable.com/hc/articles/208183076).
         """
         url = self._url(USERS_GET_FIELDS)
-        request = Request("GET", url, b"", USERS_GET_FIELDS.name, FIELDS_ANSWER)
+        request = Request("GET", url, b"", USERS_GET_FIELDS.name, FIELDS_EXPECTED)
         try:
             answer = self._exchange(request)
         except StoppedError as stopped:
@@ -1612,7 +1612,7 @@ class IterableClient:
         except (TypeError, ValueError) as error:
             return InvalidValueError(str(error)).outcome
         try:
-            request = Request(method, url, body, name, SINGLE_ANSWER, email, user_id)
+            request = Request(method, url, body, name, SINGLE_EXPECTED, email, user_id)
             return judge(self._exchange(request))
         except StoppedError as stopped:
             return stopped.outcome
@@ -1620,7 +1620,7 @@ class IterableClient:
     def _send_bulk(self, operation: Operation, payloads: Sequence[Json], body: bytes) -> Delivery:
         url = self._url(operation)
         try:
-            answer = self._exchange(Request("POST", url, body, operation.name, BULK_ANSWER))
+            answer = self._exchange(Request("POST", url, body, operation.name, BULK_EXPECTED))
         except StoppedError as stopped:
             return Delivery([stopped.outcome] * len(payloads))
         if _is_as_expected(answer):
@@ -1667,7 +1667,9 @@ class IterableClient:
         """The places of what is sent again: all that is open, and the first of each reason."""
         places = []
         for place, outcome in enumerate(judged):
-            if outcome is None or (outcome.kind == Kind.FAILED and self._may_ask_why(outcome)):
+            if outcome in (BULK_ACCEPTED,):  # unlike ==, it looks first whether it is the same
+                continue
+            if outcome is None or self._may_ask_why(outcome):
                 places.append(place)
         return places
 

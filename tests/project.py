@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEY = "test-api-key"
 SECRET = "SECRET-9f8e7d6c5b4a39281706f5e4d3c2b1a0-SECRET"
 JWT = {"USE_JWT_AUTH": "true", "ITERABLE_JWT_SECRET": SECRET}
+CALL_KEYS = (["success", "status", "response"], ["success", "skipped"])
 ROW_KINDS = ("successful", "partial_failures", "total_failures", "unchanged", "not_sent")
 
 Json = dict[str, Any]
@@ -203,6 +204,7 @@ def check_counts(results: Json, rows: int) -> None:
     assert len({record["row"] for record in records}) == len(records)
     failed: Counter[str] = Counter()
     for record in records:
+        assert all(list(call) in CALL_KEYS for call in calls_of(record))
         failed.update(call["response"]["code"] for call in calls_of(record) if not call["success"])
     assert results["failure_reasons"] == failed
 

@@ -114,7 +114,10 @@ class Mismatch(NamedTuple):
     fixed: str
 
     def error(self, category: str) -> IterableError:
-        """Iterable's answer, in words that were recorded of it; `category`: "user" or an event."""
+        """Iterable's answer, in words that were recorded of it for a user.
+
+        `category` is "user" or, which is a guess, an event's name.
+        """
         fixed = shown_type(self.fixed)
         msg = (
             "Project 10216: The request does not have the same data types as the data previously "

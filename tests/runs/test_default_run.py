@@ -101,8 +101,8 @@ def test_the_results_file_says_what_became_of_every_row(history: History) -> Non
             "email": cells[1],
             "event_id": event["id"],
             "timestamp": record["timestamp"],
-            "users_update": {"success": True, "response": success},
-            "events_track": {"success": True, "response": tracked},
+            "users_update": {"success": True, "status": 200, "response": success},
+            "events_track": {"success": True, "status": 200, "response": tracked},
             "overall_success": True,
         }
         assert list(record.items()) == list(expected_record.items())

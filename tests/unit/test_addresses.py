@@ -57,6 +57,6 @@ def test_the_users_own_identifier_is_masked_too(
 
 @pytest.mark.parametrize("unit", ["a", "a'", "a.", "@", "a@", "%4", "a ", "'", "\\", "1-"])
 def test_masking_takes_linear_time(unit: str) -> None:
-    started = time.process_time()
-    without_addresses(unit * 500_000, "1-1")
-    assert time.process_time() - started < 20, "hours, where it is quadratic"
+    began = time.process_time()
+    without_addresses(unit * 100_000, "1-1")
+    assert time.process_time() - began < 5, "it takes 0.02 s, and 50 s where it is quadratic"
