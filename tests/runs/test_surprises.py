@@ -203,7 +203,13 @@ def test_a_failure_that_was_foreseen_shows_no_traceback_on_the_terminal(
 
 
 SHORT_OF_MEMORY = """
-import resource
+import _thread, resource
+start = _thread.start_new_thread
+def start_what_needs_little(function, args):
+    if function.__name__ != "_watch":  # of signals
+        os._exit(99)
+    return start(function, args)
+_thread.start_new_thread = start_what_needs_little
 with open("/proc/self/statm") as file:
     pages = int(file.read().split()[0])
 most = pages * resource.getpagesize() + 40 * 2**20
@@ -213,14 +219,13 @@ resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no way to tell the room left")
 @pytest.mark.parametrize("mode", ["single", "bulk"])
-def test_a_run_with_little_memory_sends_all_with_the_threads_for_which_there_is_room(
+def test_a_run_without_memory_for_threads_sends_all_without(
     fast_project: Project, unlimited: FakeIterable, mode: str
 ) -> None:
-    fast_project.add_customers(495)
     sabotage(fast_project, SHORT_OF_MEMORY)
     done = fast_project.run(SEND_MODE=mode)
     assert done.code == 0, done.err
-    assert done.counts == [500, 0, 0, 0, 0]
+    assert done.counts == [5, 0, 0, 0, 0]
 
 
 def test_seconds_are_those_that_passed_though_the_clock_is_set(project: Project) -> None:
