@@ -221,7 +221,8 @@ class Trouble:
         self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
         foreseen = explain_foreseen(error)
         self.reason = self.reason or foreseen or explain_surprise(error)
-        log.error("sending stops: %s", foreseen, exc_info=None if foreseen else error)
+        why = foreseen or "this was not foreseen"
+        log.error("sending stops: %s", why, exc_info=None if foreseen else error)
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yields the items; where getting one raises, that was the last."""
