@@ -38,7 +38,6 @@ import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -47,7 +46,7 @@ from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 import jwt
@@ -377,10 +376,6 @@ def _interrupted(kind: Kind, message: str) -> Outcome:
 BULK_ACCEPTED = Outcome(Kind.ACCEPTED, {"code": "Success", "bulk": True}, 200)
 SKIPPED = Outcome(Kind.SKIPPED, {"code": "Unchanged"})
 NOT_SENT = _interrupted(Kind.NOT_SENT, "the run was stopped before this call began")
-ABORTED = Outcome(
-    Kind.IN_DOUBT,
-    {"code": "Aborted", "msg": "the run ended before it was clear what became of this call"},
-)
 IN_DOUBT = _interrupted(
     Kind.IN_DOUBT, "the run was stopped before it was clear what became of this call"
 )
@@ -1066,6 +1061,33 @@ def demanded_wait(status: int, headers: Mapping[str, str], body: Any) -> float:
 
 # --- Stop, pace, health -------------------------------------------------------
 
+
+class Gate:
+    """Opens once, for all who wait before it: threading.Event, without its code in Python.
+
+    In that of Event or Future a MemoryError may come just before a lock is given back. It
+    stays taken then, and whoever is next waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._first = threading.Lock()  # taken by who opens it
+        self._shut = threading.Lock()  # taken until then, and in passing by who waited
+        self._shut.acquire()
+
+    def open(self) -> None:
+        """Opens it. A second time changes nothing."""
+        if self._first.acquire(blocking=False):
+            self.is_open = True
+            self._shut.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for that, at most so long; returns whether it is open."""
+        if not self.is_open and self._shut.acquire(timeout=max(0.0, seconds)):
+            self._shut.release()
+        return self.is_open
+
+
 GRACE = 10.0  # seconds that calls on the wire get after a stop
 
 
@@ -1075,21 +1097,27 @@ class Stop:
     def __init__(self, grace: float = GRACE) -> None:
         """`grace`: seconds that calls on the wire get."""
         self.deadline = math.inf  # by now(): when nobody waits for answers any longer
+        self.is_abort = False  # whether it stopped because of what went wrong
         self._grace = grace
-        self._event = threading.Event()
+        self._gate = Gate()
+
+    def abort(self) -> None:
+        """Stops because of what went wrong, and not because somebody wished it."""
+        self.is_abort = not self.is_set()
+        self.set()
 
     def set(self) -> None:
         """Stops. A second time changes nothing."""
         self.deadline = min(self.deadline, self.now() + self._grace)
-        self._event.set()
+        self._gate.open()
 
     def is_set(self) -> bool:
         """Whether it was."""
-        return self._event.is_set()
+        return self._gate.is_open
 
     def wait(self, seconds: float) -> bool:
         """Sleeps, unless or until a stop comes; returns whether one came."""
-        return self._event.wait(seconds)
+        return self._gate.wait(seconds)
 
     def now(self) -> float:
         """Seconds of a clock that is never set."""
@@ -1300,7 +1328,7 @@ class Health:
         """Stops the run; the first reason stands."""
         with self._lock:
             self.ending = self.ending or reason
-        self._stop.set()
+        self._stop.abort()
 
 
 def _describe_refusal(answer: Answer) -> str:
@@ -1318,6 +1346,52 @@ def _is_useful(answer: Answer) -> bool:
 
 
 # --- Threads ------------------------------------------------------------------
+
+
+class Task(Generic[T]):
+    """What became of a piece of work. It does not keep what that was made of."""
+
+    def __init__(self) -> None:
+        self.result: T | None = None  # None until it is done
+        self.error: BaseException | None = None
+        self.done = Gate()
+        self._claim = threading.Lock()  # taken by who carries it out, or calls it off
+
+    def carry_out(self, function: Callable[..., T], *args: Any) -> None:
+        """Does the work, unless somebody else has begun to, or it was called off."""
+        if not self.call_off():
+            return
+        try:
+            self.result = function(*args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.done.open()
+
+    def take(self) -> T | None:
+        """What came of it, None before; raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def call_off(self) -> bool:
+        """Keeps it from being carried out; whether nobody had begun to."""
+        return self._claim.acquire(blocking=False)
+
+
+ROOM = 96 << 20  # bytes of address space: a thread's stack, glibc's arena for it, and some more
+
+
+def has_room() -> bool:
+    """Whether one thread more leaves memory for those that there are.
+
+    Without it, wherever it runs out, Python's own code leaves locks taken, or gives up.
+    """
+    try:
+        bytes(ROOM)  # by calloc(): no page of it is touched
+    except MemoryError:
+        return False
+    return True
 
 
 class Workers:
@@ -1338,24 +1412,27 @@ class Workers:
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
-    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+    def submit(self, function: Callable[..., T], *args: Any) -> Task[T]:
         """Has function(*args) carried out; who waits for it calls help() now and then."""
-        future: Future[T] = Future()
+        task: Task[T] = Task()
         with self._lock:
-            if self._started < self._most:
+            if self._started < self._most and has_room():
                 with contextlib.suppress(RuntimeError, MemoryError):
                     _thread.start_new_thread(self._serve, ())
                     self._started += 1
         if self._started == 0:
-            _carry_out(future, function, *args)
+            task.carry_out(function, *args)
         else:
-            self._work.put(lambda: _carry_out(future, function, *args))
-        return future
+            self._work.put(partial(task.carry_out, function, *args))
+        return task
 
     def help(self) -> None:
-        """Carries out a piece of work here, where no thread lives to do it."""
-        if self._serving == 0:
-            with contextlib.suppress(Empty):
+        """Carries out here what there is to do, where no thread lives to do it.
+
+        Not after one died at its work: what waits for that would wait here for ever.
+        """
+        with contextlib.suppress(Empty):
+            while self._serving == 0 and not self.has_lost_one:
                 self._work.get_nowait()()
 
     def _serve(self) -> None:
@@ -1368,15 +1445,6 @@ class Workers:
             self.has_lost_one = True
             with self._lock:
                 self._serving -= 1
-
-
-def _carry_out(future: Future[T], function: Callable[..., T], *args: Any) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(function(*args))
-    except BaseException as error:
-        future.set_exception(error)
 
 
 # --- The client ---------------------------------------------------------------
@@ -1651,15 +1719,16 @@ class IterableClient:
             users = len(places_by_user)
             log.info("%s: what became of %d users is asked singly", operation.name, users)
         single = operation.single or operation
-        futures: dict[str, Future[Delivery]] = {}
+        tasks: dict[str, Task[Delivery]] = {}
         for user, places in places_by_user.items():
             items = [payloads[place] for place in places]
-            futures[user] = self._singles.submit(self.send, single, items)
-        self._wait_for_singles(futures.values())
+            tasks[user] = self._singles.submit(self.send, single, items)
+        self._wait_for_singles(tasks.values())
         settled = [outcome or IN_DOUBT for outcome in judged]
         for user, places in places_by_user.items():
-            if futures[user].done():
-                for place, again in zip(places, futures[user].result().outcomes, strict=True):
+            delivery = tasks[user].take()
+            if delivery:
+                for place, again in zip(places, delivery.outcomes, strict=True):
                     settled[place] = _settle_again(judged[place], again, answer.status)
         return settled
 
@@ -1685,13 +1754,15 @@ class IterableClient:
         if workers.has_lost_one and not self.stop.is_set():
             self.health.end("a thread died while sending, perhaps of lack of memory: see the log")
 
-    def _wait_for_singles(self, futures: Iterable[Future[Delivery]]) -> None:
+    def _wait_for_singles(self, tasks: Iterable[Task[Delivery]]) -> None:
         """Waits until these are done, or it is nearly too late for the caller, who waits, too."""
-        while wait(futures, 0.25).not_done:
-            self._singles.help()
-            self.end_if_lost(self._singles)
-            if self.stop.now() >= self.stop.deadline - 1:
-                return
+        for task in tasks:
+            while not task.done.is_open:
+                task.done.wait(0.25)
+                self._singles.help()
+                self.end_if_lost(self._singles)
+                if self.stop.now() >= self.stop.deadline - 1:
+                    return
 
     def _exchange(self, request: Request) -> Answer:
         """The retry loop: makes attempts until there is an answer to keep.
@@ -1869,7 +1940,7 @@ class Shipment:
     handovers: SimpleQueue[Handover] = field(default_factory=SimpleQueue)
 
 
-Flight = tuple[Shipment, "Future[None]"]
+Flight = tuple[Shipment, Task[None]]
 
 
 def deliver(
@@ -1897,10 +1968,10 @@ def deliver(
         if client.stop.is_set():
             break
         shipment = _pack(rows)
-        before = [future for other, future in in_flight if other.keys & shipment.keys]
-        future = pool.submit(_ship, client, shipment, is_bulk, before)
-        in_flight.append((shipment, future))
-        while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done()):
+        before = [task for other, task in in_flight if other.keys & shipment.keys]
+        task = pool.submit(_ship, client, shipment, is_bulk, before)
+        in_flight.append((shipment, task))
+        while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done.is_open):
             yield from _settle(client, pool, *in_flight.popleft())
     while in_flight:
         yield from _settle(client, pool, *in_flight.popleft())
@@ -1930,10 +2001,13 @@ def _ship(
     client: IterableClient,
     shipment: Shipment,
     is_bulk: bool,
-    before: list[Future[None]],
+    before: list[Task[None]],
 ) -> None:
     """A worker's part."""
-    wait(before)  # no deadlock: the pool starts its work in order, so these have threads already
+    for task in before:  # no deadlock: the pool starts its work in order: these have threads
+        while not task.done.wait(1):
+            if client.stop.now() >= client.stop.deadline:
+                return  # that one's thread has died, or hangs
     stages = [(USERS_UPDATE, shipment.updates), (EVENTS_TRACK, shipment.events)]
     if is_bulk:
         stages = [
@@ -1952,18 +2026,17 @@ def _ship(
 
 
 def _settle(
-    client: IterableClient, pool: Workers, shipment: Shipment, future: Future[None]
+    client: IterableClient, pool: Workers, shipment: Shipment, task: Task[None]
 ) -> Iterator[Settled]:
     """Puts outcomes into calls: what came and, when time is up, that nothing did."""
-    while not future.done() and client.stop.now() < client.stop.deadline:
-        wait([future], 0.25)
+    while not task.done.is_open and client.stop.now() < client.stop.deadline:
+        task.done.wait(0.25)
         pool.help()
         client.end_if_lost(pool)
         yield Settled([])
-    rest = NOT_SENT if future.cancel() else IN_DOUBT
-    if future.done() and not future.cancelled() and future.exception():
-        _end_by_surprise(client, future.exception())
-        rest = ABORTED
+    rest = NOT_SENT if task.call_off() else IN_DOUBT
+    if task.error is not None:
+        _end_by_surprise(client, task.error)
     of_users: frozenset[str] = frozenset()
     of_events: frozenset[str] = frozenset()
     with contextlib.suppress(Empty):
@@ -1972,14 +2045,21 @@ def _settle(
             of_users |= handover.dropped_user_fields
             of_events |= handover.dropped_event_fields
             for call, outcome in handover.pairs:
-                call.outcome = outcome
+                call.outcome = _name_ending(client.stop, outcome)
     for call in shipment.updates + shipment.events:
         if call.outcome is None:
-            call.outcome = rest
+            call.outcome = _name_ending(client.stop, rest)
     yield Settled(shipment.rows, of_users, of_events)
 
 
-def _end_by_surprise(client: IterableClient, error: BaseException | None) -> None:
+def _name_ending(stop: Stop, outcome: Outcome) -> Outcome:
+    """The outcome; "Interrupted" is for calls of a run that somebody interrupted."""
+    if not stop.is_abort or outcome.answer["code"] != "Interrupted":
+        return outcome
+    return replace(outcome, answer={**outcome.answer, "code": "Aborted"})
+
+
+def _end_by_surprise(client: IterableClient, error: BaseException) -> None:
     """Ends the run where something happened for which nothing here provides."""
     log.error("while sending", exc_info=error)
     what = without_addresses(f"{type(error).__name__}: {error}")

@@ -31,6 +31,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -81,7 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     prepare_process()
-    signals = Signals()
+    try:
+        return begin(argv, Signals())
+    except Exception as error:  # there is no log that could have the details
+        return report_error(f"The program failed ({describe_place(error)})", 4)
+
+
+def begin(argv: Sequence[str] | None, signals: Signals) -> int:
+    """Finds out what is to be done, and does it; returns the exit code."""
     try:
         options = parse_args(argv)
         with setting_texts(options) as texts:
@@ -108,6 +116,12 @@ INTERRUPTED = "interrupted before anything of this query was sent"
 def code_of(error: db.QueryFileError | db.DatabaseError) -> int:
     """The exit code that an error of a query makes."""
     return 3 if isinstance(error, db.DatabaseError) else 2
+
+
+def describe_place(error: Exception) -> str:
+    """What happened and where. An error's own text may hold what a setting holds."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,7 @@ class Tools:
     """What all queries of a run use."""
 
     signals: Signals
+    trouble: Trouble
     client: IterableClient | None  # None in a dry run
     ledger: db.Ledger | None
     repeats: Repeats
@@ -163,9 +178,10 @@ def run(job: Job, signals: Signals) -> int:
     with errors_told(job.directory), ExitStack() as stack:
         stack.enter_context(locked(job.directory))
         start_log(job.settings, job.options.verbose)
-        ledger = stack.enter_context(open_ledger(job))
+        trouble = Trouble(signals.stop)
+        ledger = stack.enter_context(open_ledger(job, trouble))
         client = None if job.options.dry_run else make_client(job.settings, signals.stop)
-        tools = Tools(signals, client, ledger, Repeats(job.queries))
+        tools = Tools(signals, trouble, client, ledger, Repeats(job.queries))
 
         reports, warnings = job.reports, job.warnings
         for place, query in enumerate(job.queries):
@@ -203,7 +219,8 @@ def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list
 
 def send_query(sync: Sync, tools: Tools) -> int:
     """Sends what a query finds, from the database to the results; returns the exit code."""
-    job, signals, client, ledger = sync.job, tools.signals, tools.client, tools.ledger
+    job, client, ledger = sync.job, tools.client, tools.ledger
+    signals, trouble = tools.signals, tools.trouble
     with open_files(sync) as files:
         progress = Progress(job.options)
         fetched = fetch(sync, files, progress)
@@ -213,7 +230,6 @@ def send_query(sync: Sync, tools: Tools) -> int:
         if client:
             client.begin_query(give_up_after=ROWS_TO_GIVE_UP * fetched.plan.calls_per_row)
         sending = choose_sending(job.settings, fetched.total)
-        trouble = Trouble(signals.stop)
         field_kinds = FieldKinds(fetched)
         planned = plan_batches(fetched.plan, files.spool, field_kinds)
         planned = tools.repeats.watch(sync.query, planned)
@@ -278,14 +294,20 @@ class Trouble:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Takes down what is raised, and stops the sending. The traceback is for the log."""
+        """Takes down what is raised."""
         try:
             yield
         except Exception as error:
-            self._stop.set()
-            self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
-            self.reason = self.reason or explain_trouble(error)
-            log.error("sending stops", exc_info=True)
+            self.note(error)
+
+    def note(self, error: Exception) -> None:
+        """Takes down an error, and stops the sending. Of a surprise the log has a traceback."""
+        self._stop.abort()
+        self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
+        foreseen = explain_foreseen(error)
+        self.reason = self.reason or foreseen or explain_surprise(error)
+        why = foreseen or "this was not foreseen"
+        log.error("sending stops: %s", why, exc_info=None if foreseen else error)
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yields the items; where getting one raises, that was the last."""
@@ -293,12 +315,22 @@ class Trouble:
             yield from items
 
 
-def explain_trouble(error: Exception) -> str:
-    """What ended the sending. Most errors' own texts may hold what a row holds."""
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def explain_foreseen(error: Exception) -> str | None:
+    """What to say of another process's lock or of a full disk; None of any other error."""
     if isinstance(error, db.LedgerLockedError):
         return str(error)
     if isinstance(error, sqlite3.Error):
         return f"The ledger cannot be written ({error}): make room, or mend that, and run again"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"Output could not be written ({error.strerror}): make room, and run again"
+    return None
+
+
+def explain_surprise(error: Exception) -> str:
+    """What to say of any other. Their own texts may hold what a row holds."""
     return (
         f"The program failed ({type(error).__name__}): the log has the details. Rows of which "
         "nothing could be recorded count as not sent. Run again: no event is added twice"
@@ -402,8 +434,6 @@ def errors_told(directory: Path, done: str = "") -> Iterator[None]:
         yield
     except (RunError, db.QueryFileError, db.LedgerError, db.DatabaseError):
         raise
-    except db.LedgerLockedError as error:
-        raise RunError(str(error), 4) from error
     except (OSError, sqlite3.Error) as error:
         reason = f"the ledger: {error}"
         if isinstance(error, OSError):
@@ -1595,8 +1625,10 @@ def shared_user_fields(queries: Sequence[db.Query]) -> set[str]:
 
 
 @contextmanager
-def open_ledger(job: Job) -> Iterator[db.Ledger | None]:
+def open_ledger(job: Job, trouble: Trouble) -> Iterator[db.Ledger | None]:
     """The ledger, where the run has one; a dry run's is a copy.
+
+    Where another process has locked it, that is trouble: all is queried, and nothing sent.
 
     One that is there is kept true without the option, too: what is sent now would else be
     taken for unchanged later.
@@ -1609,19 +1641,27 @@ def open_ledger(job: Job) -> Iterator[db.Ledger | None]:
         yield None
         return
     project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
-    with closing(db.Ledger(path, project, writable=not job.options.dry_run)) as ledger:
+    ledger = None
+    try:
+        ledger = db.Ledger(path, project, writable=not job.options.dry_run)
+    except db.LedgerLockedError as error:
+        trouble.note(error)
+    try:
         yield ledger
+    finally:
+        if ledger:
+            ledger.close()
 
 
 def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
     """What a person should know of the ledger."""
     if not job.settings.send_only_changes:
         return []
-    if ledger is None:
+    if not job.settings.iterable_api_key:
         return [
             "Without ITERABLE_API_KEY nobody can tell what was sent before: every call is shown"
         ]
-    if ledger.is_new_project:
+    if ledger and ledger.is_new_project:
         return ["The ledger does not know this API key and base URL: everything is sent once more"]
     return []
 

@@ -39,6 +39,11 @@ class Finished:
     directory: Path
 
     @property
+    def screen(self) -> str:
+        """What was printed, without the breaks between lines."""
+        return " ".join((self.out + self.err).split())
+
+    @property
     def results(self) -> Json:
         """The one results file, or the newest."""
         found: Json = json.loads(self.results_text)

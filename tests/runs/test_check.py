@@ -25,11 +25,6 @@ def check(project: Project, *args: str, **settings: str) -> Finished:
     return done
 
 
-def flowing(done: Finished) -> str:
-    """What was printed, without the breaks between lines."""
-    return " ".join((done.out + done.err).split())
-
-
 def posts(server: FakeIterable) -> list[str]:
     """The paths of what was sent."""
     return [seen.path for seen in server.requests if "getFields" not in seen.path]
@@ -53,9 +48,9 @@ def test_all_is_well(project: Project, server: FakeIterable) -> None:
         "Iterable",
         "Fields",
     ]
-    assert "ok pro_users_recent_engagement: all of its 5 rows" in flowing(done)
-    assert f"ok {server.url} takes the key; the project has" in flowing(done)
-    assert "note pro_users_recent_engagement: event fields cannot be asked for" in flowing(done)
+    assert "ok pro_users_recent_engagement: all of its 5 rows" in done.screen
+    assert f"ok {server.url} takes the key; the project has" in done.screen
+    assert "note pro_users_recent_engagement: event fields cannot be asked for" in done.screen
     assert len(posts(server)) == sent
     assert "@" not in done.out
     assert check(project, "--quiet").out == ""
@@ -69,7 +64,7 @@ def test_fields_of_another_type_are_wrong_and_new_ones_a_note(
     )
     project.queries(FIELDS)
     done = check(project, "--query", "q")
-    text = flowing(done)
+    text = done.screen
     assert done.code == 1
     assert "q: plan goes out as text, but is long in Iterable, which refuses it: send" in text
     assert "q: flag goes out as integer, but is boolean in Iterable" in text
@@ -79,7 +74,7 @@ def test_fields_of_another_type_are_wrong_and_new_ones_a_note(
     for name in ("score", "born", "tags"):
         assert f"q: {name}" not in text
     project.queries(FIELDS.replace("user fields", "new fields: no\n-- user fields"))
-    assert "Iterable drops them: city" in flowing(check(project, "--query", "q"))
+    assert "Iterable drops them: city" in check(project, "--query", "q").screen
 
 
 def test_rows_that_would_fail_are_wrong(project: Project) -> None:
@@ -88,7 +83,7 @@ def test_rows_that_would_fail_are_wrong(project: Project) -> None:
     )
     done = check(project, "--query", "q")
     assert done.code == 1
-    text = flowing(done)
+    text = done.screen
     assert "wrong InvalidValue in row 1: column score: Iterable has no type for bytes." in text
     assert "wrong NoIdentifier in row 2: the row has no email." in text
     assert "note Field plan goes out as integer and text" in text
@@ -110,7 +105,7 @@ def test_what_would_end_a_run_has_its_exit_code(
 ) -> None:
     done = check(project, "--quiet", **settings)
     assert (done.code, done.out) == (code, "")
-    assert complaint in flowing(done)
+    assert complaint in done.screen
 
 
 def test_all_that_is_wrong_is_said_at_once(project: Project, server: FakeIterable) -> None:
@@ -126,7 +121,7 @@ def test_all_that_is_wrong_is_said_at_once(project: Project, server: FakeIterabl
         SELECT 'x@example.com' AS x FROM nowhere""")
     done = check(project, "--query", "a,b", ITERABLE_API_KEY="another-key")
     assert done.code == 4
-    text = flowing(done)
+    text = done.screen
     assert "'email' names 'nothing', but the columns are x" in text
     assert "nowhere" in text
     assert "refused the credentials" in text
@@ -135,10 +130,10 @@ def test_all_that_is_wrong_is_said_at_once(project: Project, server: FakeIterabl
 def test_with_jwt_the_fields_cannot_be_asked_for(project: Project, server: FakeIterable) -> None:
     done = check(project, **JWT)
     assert (done.code, server.requests) == (0, [])
-    assert "a JWT-enabled key cannot ask for the project's fields" in flowing(done)
+    assert "a JWT-enabled key cannot ask for the project's fields" in done.screen
 
 
 def test_no_more_than_100_rows_are_read(project: Project) -> None:
     project.add_customers(200)
     done = check(project)
-    assert "pro_users_recent_engagement: its first 100 rows" in flowing(done)
+    assert "pro_users_recent_engagement: its first 100 rows" in done.screen

@@ -10,13 +10,8 @@ import pytest
 
 from main import ADVICE
 from tests.fake_iterable import FakeIterable
-from tests.project import Finished, Project
+from tests.project import Project
 from tests.runs.sample import EMAILS
-
-
-def flowing(done: Finished) -> str:
-    """What was printed, without the breaks between lines."""
-    return " ".join((done.out + done.err).split())
 
 
 def test_a_success_is_short_and_fits_a_mail(project: Project) -> None:
@@ -50,7 +45,7 @@ def test_each_failure_has_its_number_status_an_example_and_advice(
     project.queries(MIXED)
     done = project.run("--query", "mixed", SEND_MODE=mode, WORKERS="1")
     assert done.code == 1
-    results, text = done.results, flowing(done)
+    results, text = done.results, done.screen
     assert results["failure_reasons"] == {
         "RequestFieldsTypesMismatched": 2,
         "InvalidValue": 1,
@@ -97,20 +92,20 @@ def test_a_server_error_without_advice_of_its_own_has_that_of_all(
     server.add_fault("status", status=500, code="Oops", user=EMAILS[0])
     done = project.run(MAX_RETRIES="1")
     assert done.code == 1
-    assert ADVICE["5xx"] in flowing(done)
+    assert ADVICE["5xx"] in done.screen
 
 
 def test_no_rows_say_how_to_find_some(project: Project) -> None:
     done = project.run("--as-of", "2020-01-01")
     assert done.code == 0
-    assert "Window 2019-12-25 00:00:00 to 2020-01-01 00:00:00 UTC" in flowing(done)
-    assert "none in this window: --days makes it longer, --as-of moves its end" in flowing(done)
+    assert "Window 2019-12-25 00:00:00 to 2020-01-01 00:00:00 UTC" in done.screen
+    assert "none in this window: --days makes it longer, --as-of moves its end" in done.screen
 
 
 def test_a_dry_run_shows_its_first_requests_and_what_it_would_take(project: Project) -> None:
     project.add_customers(1000)
     done = project.run("--dry-run")
-    text = flowing(done)
+    text = done.screen
     assert "Rows 1,005 " in text
     assert "2,010 calls in 4 bulk requests, which Iterable's limits let through in 0.4 s" in text
     update, event = re.findall(r"^ {10}(\{.*?^ {10}\})", done.out, re.MULTILINE | re.DOTALL)
@@ -133,7 +128,7 @@ def test_others_traffic_is_told(project: Project, server: FakeIterable) -> None:
     server.add_fault("status", status=429, times=2)
     done = project.run()
     assert "12 sent, 2 of them retries, 2 answered 429 (others use this project's limits" in (
-        flowing(done)
+        done.screen
     )
 
 
@@ -144,8 +139,8 @@ def test_what_aborts_a_run_stands_at_its_top_and_once(
     done = project.run("--quiet")
     assert done.code == 4
     assert done.err.splitlines()[1].startswith("Reason    Iterable refused the credentials")
-    assert flowing(done).count("Iterable refused the credentials") == 1
-    assert "Next Mend the reason and run again" in flowing(done)
+    assert done.screen.count("Iterable refused the credentials") == 1
+    assert "Next Mend the reason and run again" in done.screen
     [warning] = done.results["run"]["warnings"]
     assert warning.startswith("Iterable refused")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.fake_iterable import FakeIterable
+from tests.locks import locked
 from tests.project import Finished, Project, check_counts, outputs, wait_until
 from tests.runs.delivery import delivered, recorded
+from tests.runs.endings import check_ended_with_a_sentence
 from tests.runs.sabotage import sabotage
 
 FAIL_AT = """
@@ -58,7 +61,7 @@ def check_traceback(done: Finished, name: str) -> None:
     [warning] = done.results["run"]["warnings"]
     assert "log" in warning
     assert name in warning
-    assert warning in done.out
+    assert warning in done.screen
 
 
 @ERRORS
@@ -141,25 +144,88 @@ def test_a_ledger_that_another_process_locks_ends_the_run_with_both_files(
     assert done.results["not_sent"] > 0
     [warning] = done.results["run"]["warnings"]
     assert "ledger" in warning
-    assert warning in done.out
+    assert warning in done.screen
     unlimited.latency = 0
     assert fast_project.run(**settings).code == 0
     assert len(unlimited.users) == len(unlimited.events) == rows
 
 
-def test_a_ledger_that_is_locked_from_the_first_ends_the_run_with_a_sentence(
-    project: Project, server: FakeIterable
+@pytest.mark.parametrize("flag", ["--verbose", "--dry-run"])
+def test_a_ledger_that_is_locked_from_the_first_ends_the_run_with_both_files(
+    project: Project, server: FakeIterable, flag: str
 ) -> None:
     only_changes = {"SEND_ONLY_CHANGES": "true"}
     assert project.run(**only_changes).code == 0
-    with closing(sqlite3.connect(project.output / "delivery_ledger.sqlite3")) as connection:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("BEGIN EXCLUSIVE")
-        done = project.run(**only_changes)
-    assert (done.code, done.out) == (4, "")
-    assert done.err.count("\n") == 1
-    assert "delivery_ledger.sqlite3" in done.err
-    assert len(server.requests) == 10
+    for name in outputs(project.output):
+        (project.output / name).unlink()
+    with locked(project.output / "delivery_ledger.sqlite3", "PRAGMA locking_mode = EXCLUSIVE"):
+        done = project.run(flag, **only_changes)
+    check_aborted(done, server, 5)
+    assert done.results["not_sent"] == 5
+    [warning] = done.results["run"]["warnings"]
+    assert "delivery_ledger.sqlite3" in warning
+    assert warning in done.screen
+    assert "Traceback" not in done.log
+    assert len(server.requests) == 10  # those of the first run
+    assert project.run(**only_changes).results["unchanged"] == 5
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--verbose"])
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("main.make_parser", "KeyError('SECRET')"),
+        ("main.load_settings", "TypeError('SECRET')"),
+        ("main.db.load_queries", "OSError(5, 'SECRET')"),
+        ("main._thread.start_new_thread", "RuntimeError('SECRET')"),
+    ],
+)
+def test_a_failure_before_there_is_a_log_is_a_sentence_that_says_where(
+    project: Project, server: FakeIterable, function: str, error: str, flag: str
+) -> None:
+    sabotage(project, FAIL_AT.format(error=error) + f"{function} = fail_at(0, 0, lambda *_: 0)")
+    done = project.run(flag)
+    name = error.partition("(")[0]
+    check_ended_with_a_sentence(project, server, done, 4, f"{name} in sabotaged.py, line ")
+    assert "SECRET" not in done.err
+    assert not project.log.exists()
+
+
+def test_a_failure_that_was_foreseen_shows_no_traceback_on_the_terminal(
+    project: Project, server: FakeIterable
+) -> None:
+    full = "OSError(28, 'No space left on device')"
+    sabotage(project, FAIL_AT.format(error=full) + FAIL_RECORDING.format(row=3))
+    done = project.run("--verbose")  # which asserts that there is none
+    check_aborted(done, server, 5)
+    assert "No space left on device" in done.results["run"]["warnings"][0]
+    assert "Traceback" not in done.log
+
+
+SHORT_OF_MEMORY = """
+import _thread, resource
+start = _thread.start_new_thread
+def start_what_needs_little(function, args):
+    if function.__name__ != "_watch":  # of signals
+        os._exit(99)
+    return start(function, args)
+_thread.start_new_thread = start_what_needs_little
+with open("/proc/self/statm") as file:
+    pages = int(file.read().split()[0])
+most = pages * resource.getpagesize() + 40 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no way to tell the room left")
+@pytest.mark.parametrize("mode", ["single", "bulk"])
+def test_a_run_without_memory_for_threads_sends_all_without(
+    fast_project: Project, unlimited: FakeIterable, mode: str
+) -> None:
+    sabotage(fast_project, SHORT_OF_MEMORY)
+    done = fast_project.run(SEND_MODE=mode)
+    assert done.code == 0, done.err
+    assert done.counts == [5, 0, 0, 0, 0]
 
 
 def test_seconds_are_those_that_passed_though_the_clock_is_set(project: Project) -> None:

@@ -188,3 +188,20 @@ def test_a_wrong_command_line_is_refused(
     assert caught.value.code == 2
     assert error.startswith("usage: main.py [--demo")
     assert named in error.splitlines()[-1]
+
+
+def test_the_advice_names_the_env_file_or_how_to_make_one() -> None:
+    faults = {"workers": "WORKERS must be 1"}
+    without = str(main.settings_error(faults, None))
+    assert "Copy the example and fill it in: install -m 600 .env.example .env" in without
+    assert "mend them there" not in without
+
+
+def test_a_misspelt_name_is_told_beside_what_is_missing(load: Load) -> None:
+    env_file = f"DATABASE_URL=sqlite:///app.db\nITERABLE_APIKEY={KEY}\nOTHER=1\n"
+    with pytest.raises(RunError) as caught:
+        load(env_file=env_file)
+    text = str(caught.value)
+    assert "test.env sets ITERABLE_APIKEY, which is no setting: is ITERABLE_API_KEY meant?" in text
+    assert "They come from the environment and from test.env: mend them there" in text
+    assert "OTHER" not in text

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import _thread
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from iterable_client import (
     Call,
+    Gate,
     IterableClient,
     Kind,
     Row,
     Settled,
     Stop,
+    Task,
     Workers,
     deliver,
     user_update,
@@ -66,9 +68,9 @@ def test_work_is_done_in_its_order_with_the_threads_that_there_are(
     refuse_threads(monkeypatch, after)
     workers = Workers(8)
     done: list[int] = []
-    futures = [workers.submit(done.append, number) for number in range(50)]
-    for future in futures:
-        future.result(timeout=10)
+    tasks = [workers.submit(done.append, number) for number in range(50)]
+    for task in tasks:
+        assert task.done.wait(10)
     assert sorted(done) == list(range(50))
     if after < 2:
         assert done == list(range(50))
@@ -128,12 +130,92 @@ def test_threads_that_die_as_they_begin_hold_nothing_up(
 def test_a_thread_that_dies_at_its_work_ends_the_run(
     connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(future: Future[None], function: Callable[..., None], *args: Any) -> None:
-        future.set_running_or_notify_cancel()
-        raise SystemExit  # as a MemoryError while another is reported; threads end so in silence
+    def die(task: Task[None], *_args: Any) -> None:
+        assert task.call_off()
+        raise SystemExit  # as a MemoryError in the call itself; threads end so in silence
 
-    monkeypatch.setattr("iterable_client._carry_out", die)
+    monkeypatch.setattr("iterable_client.Task.carry_out", die)
     client = connect(server, stop=Stop(grace=0.5), give_up_after=10)
     assert kinds_of(deliver(client, [rows(3)], is_bulk=True, workers=1)) == [Kind.IN_DOUBT] * 3
     assert client.health.ending is not None
     assert "a thread died" in client.health.ending
+
+
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_who_waits_does_all_that_there_is_to_do_and_not_one_thing_after_each_wait(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch, is_bulk: bool
+) -> None:
+    in_vain: list[float] = []
+
+    def wait(gate: Gate, seconds: float) -> bool:
+        if not gate.is_open:
+            in_vain.append(seconds)
+        return gate.is_open
+
+    monkeypatch.setattr("_thread.start_new_thread", lambda function, args: 1)  # as out of memory
+    monkeypatch.setattr("iterable_client.Gate.wait", wait)
+    client = connect(server, give_up_after=10)
+    server.add_fault("status", path="bulkUpdate", status=400, code="BadParams")  # singly, then
+    assert kinds_of(deliver(client, [rows(20)], is_bulk, 6)) == [Kind.ACCEPTED] * 20
+    assert len(in_vain) == 2
+
+
+def test_a_lock_of_pythons_that_lack_of_memory_leaves_taken_holds_nothing_up(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    send = IterableClient.send
+    leave = threading.Condition.__exit__
+
+    def send_in_need(self: IterableClient, operation: Any, payloads: Any) -> Any:
+        delivery = send(self, operation, payloads)
+        threads.append(threading.get_ident())
+        return delivery
+
+    def leave_or_not(self: threading.Condition, *args: Any) -> None:
+        if threading.get_ident() in threads:
+            raise MemoryError  # there is none for the call that gives the lock back
+        leave(self, *args)
+
+    monkeypatch.setattr(IterableClient, "send", send_in_need)
+    monkeypatch.setattr("threading.Condition.__exit__", leave_or_not)
+    client = connect(server, stop=Stop(grace=0.5), give_up_after=10)
+    kinds: list[Kind] = []
+
+    def send_and_stop() -> None:
+        kinds.extend(kinds_of(deliver(client, [rows(1)], is_bulk=False, workers=1)))
+        client.stop.set()
+
+    thread = threading.Thread(target=send_and_stop, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert kinds == [Kind.ACCEPTED]
+
+
+def test_no_thread_is_started_that_would_leave_the_others_without_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: started.append(1))
+    monkeypatch.setattr("iterable_client.ROOM", 2**60)  # bytes, as if memory were short
+    task = Workers(8).submit(abs, -1)
+    assert (task.done.is_open, task.take(), started) == (True, 1, [])
+
+
+def test_what_was_called_off_is_not_carried_out_and_what_has_begun_is_not_called_off() -> None:
+    done: list[int] = []
+    early, late = Task[None](), Task[None]()
+    assert early.call_off()
+    early.carry_out(done.append, 1)
+    late.carry_out(done.append, 2)
+    assert not late.call_off()
+    assert done == [2]
+
+
+def test_whoever_takes_what_came_of_a_task_gets_what_it_raised() -> None:
+    task = Task[int]()
+    assert task.take() is None
+    task.carry_out(int, "x")
+    with pytest.raises(ValueError, match="invalid literal"):
+        task.take()
