@@ -2735,9 +2735,12 @@ def describe_next(ending: Ending) -> str:
     status, results_name = ending.conclusion.status, ending.paths[-1].name
     failed_rows = f"grep '\"overall_success\": false' {results_name}"
     if status == "dry_run" and ending.preview and ending.preview.firsts:
+        command, as_of = "python main.py --limit 1", ending.sync.job.options.as_of
+        if as_of:
+            command = f'{command} --as-of "{as_of}"'
         return (
-            f"{results_name} has every request. 'python main.py --limit 1' sends the first row: "
-            "look at that user in Iterable"
+            f"{results_name} has every request. {command} sends the first row: look at that "
+            "user in Iterable"
         )
     if ending.conclusion.exit_code == 1:
         return f"Mend these and run again, no event is added twice. All of them: {failed_rows}"

@@ -121,7 +121,7 @@ def test_a_dry_run_shows_its_first_requests_and_what_it_would_take(project: Proj
     assert json.loads(event)["dataFields"]["location"] == "Lagos, NG"
     assert "POST /api/users/update" in text
     assert "POST /api/events/track" in text
-    assert "has every request. 'python main.py --limit 1' sends the first row" in text
+    assert 'has every request. python main.py --limit 1 --as-of "2026-01-13 12:00:00" sends' in text
 
 
 def test_others_traffic_is_told(project: Project, server: FakeIterable) -> None:
