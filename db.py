@@ -24,13 +24,16 @@ import pickle
 import re
 import sqlite3
 import stat
+import tempfile
 from abc import abstractmethod
+from array import array
 from collections import Counter, UserString
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any, TypeVar
@@ -1220,55 +1223,99 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
         yield batch
 
 
-# --- The tally ---
+# --- What comes more than once ---
+
+_PART = 200_000  # numbers, or entries of several, in memory at a time
+_BLOCK = 24 * 8192  # bytes read at a time, whole entries of one or three numbers
+
+
+class _Numbers:
+    """Any number of numbers of 64 bits, in a file without a name.
+
+    Where that has no room any more, there are none: they are for warnings alone.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+        self.count = 0
+
+    def add(self, numbers: Iterable[int]) -> None:
+        if self._file.closed:
+            return
+        data = array("q", numbers)
+        try:
+            self._file.write(data)
+            self.count += len(data)
+        except OSError:
+            self.close()
+
+    def blocks(self) -> Iterator[array[int]]:
+        if self._file.closed:
+            return
+        self._file.seek(0)
+        while data := self._file.read(_BLOCK):
+            yield array("q", data)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Tally:
-    """Counts what comes more than once, of any number of entries in constant memory.
+    """Counts keys that come more than once, of any number, in constant memory."""
 
-    They are in a file without a name in the directory for temporary files. Where that
-    has no room, nothing was counted.
-    """
+    def __init__(self, directory: Path) -> None:
+        """`directory` has room for 8 bytes a key."""
+        self._keys = _Numbers(directory)
 
-    def __init__(self) -> None:
-        self._connection = sqlite3.connect("", isolation_level=None)
-        self._connection.execute(
-            "CREATE TABLE seen (name TEXT, key INTEGER, value INTEGER, at TEXT)"
-        )
-        self._has_room = True
+    def note(self, keys: Iterable[int]) -> None:
+        """Take notice of keys, hashed to 64 bits. It costs 0.2 us a key."""
+        self._keys.add(keys)
 
-    def note(self, entries: Iterable[tuple[str, int, int, str]]) -> None:
-        """Take notice.
-
-        Arguments:
-            entries: of each a name, a key and a value, hashed to 64 bits, and where it
-                was found.
-        """
-        if self._has_room:
-            try:
-                self._connection.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", entries)
-            except sqlite3.Error:
-                self._has_room = False
-
-    def repeated(self) -> dict[str, int]:
-        """By name, how many keys came more than once."""
-        return self._count("COUNT(*) > 1")
-
-    def differing(self) -> dict[str, int]:
-        """By name, how many keys came with several values, from several places."""
-        return self._count("COUNT(DISTINCT value) > 1 AND COUNT(DISTINCT at) > 1")
-
-    def _count(self, condition: str) -> dict[str, int]:
-        sql = f"SELECT name FROM seen GROUP BY name, key HAVING {condition}"  # noqa: S608
-        try:
-            rows = self._connection.execute(f"SELECT name, COUNT(*) FROM ({sql}) GROUP BY name")  # noqa: S608
-            return dict(rows) if self._has_room else {}
-        except sqlite3.Error:
-            return {}
+    def count_repeated(self) -> int:
+        """How many keys came more than once. It costs 0.6 us a key of a million."""
+        repeated = 0
+        parts = 1 + self._keys.count // _PART
+        for part in range(parts):
+            chosen: list[int] = []
+            for block in self._keys.blocks():
+                chosen += [key for key in block if key % parts == part]
+            if len(set(chosen)) < len(chosen):
+                repeated += sum(times > 1 for times in Counter(chosen).values())
+        return repeated
 
     def close(self) -> None:
-        """Close and remove the file."""
-        self._connection.close()
+        """Remove the file."""
+        self._keys.close()
+
+
+class Differences:
+    """Counts keys that several sources give different values, in constant memory."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` has room for 24 bytes an entry."""
+        self._numbers = _Numbers(directory)
+
+    def note(self, entries: Iterable[tuple[int, int, int]]) -> None:
+        """Take notice of keys and values, hashed to 64 bits, and of their sources' numbers."""
+        self._numbers.add(chain.from_iterable(entries))
+
+    def count(self) -> int:
+        """How many keys there are of that kind."""
+        differing: set[int] = set()
+        parts = 1 + self._numbers.count // (3 * _PART)
+        for part in range(parts):
+            first: dict[int, tuple[int, int]] = {}
+            for block in self._numbers.blocks():
+                for key, value, source in zip(block[::3], block[1::3], block[2::3], strict=True):
+                    if key % parts == part:
+                        first_value, first_source = first.setdefault(key, (value, source))
+                        if value != first_value and source != first_source:
+                            differing.add(key)
+        return len(differing)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._numbers.close()
 
 
 # --- The ledger ---

@@ -181,7 +181,8 @@ def run(job: Job, signals: Signals) -> int:
         trouble = Trouble(signals.stop)
         ledger = stack.enter_context(open_ledger(job, trouble))
         client = None if job.options.dry_run else make_client(job.settings, signals.stop)
-        tools = Tools(signals, trouble, client, ledger, Repeats(job.queries))
+        repeats = stack.enter_context(closing(Repeats(job)))
+        tools = Tools(signals, trouble, client, ledger, repeats)
 
         reports, warnings = job.reports, job.warnings
         for place, query in enumerate(job.queries):
@@ -1569,46 +1570,55 @@ class FieldKinds:
 class Repeats:
     """What a run says more than once: users with several rows, fields of several queries."""
 
-    def __init__(self, queries: Sequence[db.Query]) -> None:
-        self._shared = shared_user_fields(queries)
-        self._fields = db.Tally()
-        self._users = db.Tally()
+    def __init__(self, job: Job) -> None:
+        self._directory = job.directory
+        self._users = db.Tally(job.directory)
+        self._shared = {
+            name: db.Differences(job.directory) for name in shared_user_fields(job.queries)
+        }
+        self._query_number = 0
 
     def watch(self, query: db.Query, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
         """Takes notice of a query's planned rows as they come by."""
         self._users.close()
-        self._users = db.Tally()
+        self._users = db.Tally(self._directory)
+        self._query_number += 1
         for rows in batches:
             if "user fields" in query.keys:
-                self._users.note([("", hash(row.user), 0, "") for row in rows if row.user])
-            if self._shared:
-                self._fields.note(self._shared_entries(query, rows))
+                self._users.note([hash(row.user) for row in rows if row.user])
+                for name, differences in self._shared.items():
+                    differences.note(self._values_of(name, rows))
             yield rows
 
-    def _shared_entries(
-        self, query: db.Query, rows: Iterable[Row]
-    ) -> Iterator[tuple[str, int, int, str]]:
+    def _values_of(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[int, int, int]]:
         for row in rows:
-            if row.update and row.update.payload:
-                user_fields = row.update.payload["dataFields"]
-                for name in self._shared & user_fields.keys():
-                    value = to_json(user_fields[name])
-                    yield name, hash((row.user, name)), hash(value), query.name
+            if row.update and row.update.payload and name in row.update.payload["dataFields"]:
+                value = to_json(row.update.payload["dataFields"][name])
+                yield hash(row.user), hash(value), self._query_number
 
     def warnings(self) -> list[str]:
         """What a person should know of the query that was watched last, and of those before."""
         warnings = []
-        for users in self._users.repeated().values():
+        users = self._users.count_repeated()
+        if users:
             warnings.append(
                 f"Users with several rows: {users:,}. The last row of each stands; does a join "
                 "multiply them?"
             )
-        for name, users in self._fields.differing().items():
-            warnings.append(
-                f"Users for whom queries of this run set {name} differently: {users:,}. The last "
-                "one stands"
-            )
+        for name, differences in self._shared.items():
+            users = differences.count()
+            if users:
+                warnings.append(
+                    f"Users for whom queries of this run set {name} differently: {users:,}. The "
+                    "last one stands"
+                )
         return warnings
+
+    def close(self) -> None:
+        """Removes what was taken down."""
+        self._users.close()
+        for differences in self._shared.values():
+            differences.close()
 
 
 def shared_user_fields(queries: Sequence[db.Query]) -> set[str]:
