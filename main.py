@@ -2029,7 +2029,7 @@ LONGEST_EXAMPLE = 300  # characters of a message
 
 def failure_example(row: Row, call: Call, outcome: Outcome) -> Json:
     """A failed call, for a person who asks which row and which field."""
-    message = iterable_client.without_addresses(str(outcome.answer.get("msg")))
+    message = iterable_client.without_addresses(str(outcome.answer.get("msg")), row.user)
     return {
         "row": row.number,
         "call": "users_update" if call is row.update else "events_track",
