@@ -220,30 +220,22 @@ def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list
 
 def send_query(sync: Sync, tools: Tools) -> int:
     """Sends what a query finds, from the database to the results; returns the exit code."""
-    job, client, ledger = sync.job, tools.client, tools.ledger
-    signals, trouble = tools.signals, tools.trouble
+    job, trouble = sync.job, tools.trouble
     with open_files(sync) as files:
         progress = Progress(job.options)
         fetched = fetch(sync, files, progress)
-        signals.begin_sending()
+        tools.signals.begin_sending()
         csv_path = files.csv.commit()
 
-        if client:
-            client.begin_query(give_up_after=ROWS_TO_GIVE_UP * fetched.plan.calls_per_row)
         sending = choose_sending(job.settings, fetched.total)
         field_kinds = FieldKinds(fetched)
-        planned = plan_batches(fetched.plan, files.spool, field_kinds)
-        planned = tools.repeats.watch(sync.query, planned)
-        if ledger:
-            planned = merge_sparse(skip_known(ledger, sync, planned))
-        preview = None if client else Preview(sending, job.settings.rate_limit_factor)
-        settled_rows = settle(client, trouble.watch(planned), sending, signals)
-
+        planned = plan_calls(sync, tools, fetched, files, field_kinds)
         results = Results(job.directory, fetched.plan.identifier_kind)
-        for settled in trouble.watch(settled_rows):
+        preview = None if tools.client else Preview(sending, job.settings.rate_limit_factor)
+        for settled in trouble.watch(settle(tools, trouble.watch(planned), fetched, sending)):
             with trouble.noted():
-                if ledger and not trouble.is_ledgers:
-                    tell_ledger(ledger, settled)
+                if tools.ledger and not trouble.is_ledgers:
+                    tell_ledger(tools.ledger, settled)
             with trouble.noted():
                 results.record(settled)
                 progress.show(results)
@@ -251,14 +243,25 @@ def send_query(sync: Sync, tools: Tools) -> int:
                 preview.note(settled.rows)
         progress.clear()
 
-        warnings = sync.warnings + ledger_warnings(job, ledger)
+        warnings = sync.warnings + ledger_warnings(job, tools.ledger)
         warnings += field_kinds.warnings() + tools.repeats.warnings()
-        conclusion = conclude(sync, client, signals, trouble, fetched.total, results, warnings)
-        summary = summarize(sync, fetched, sending, client, results, conclusion, csv_path)
+        conclusion = conclude(sync, tools, fetched.total, results, warnings)
+        summary = summarize(sync, tools, fetched, sending, results, conclusion, csv_path)
         results_path = publish(job, files, results, summary)
         paths = [csv_path, results_path]
         report_end(Ending(sync, conclusion, summary, results.skipped_calls, paths, preview))
         return conclusion.exit_code
+
+
+def plan_calls(
+    sync: Sync, tools: Tools, fetched: Fetched, files: Files, field_kinds: FieldKinds
+) -> Iterator[list[Row]]:
+    """The rows with their calls, in batches; what Iterable accepted before is skipped."""
+    planned = plan_batches(fetched.plan, files.spool, field_kinds)
+    planned = tools.repeats.watch(sync.query, planned)
+    if tools.ledger:
+        planned = merge_sparse(skip_known(tools.ledger, sync, planned))
+    return planned
 
 
 def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
@@ -271,14 +274,13 @@ def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
 
 
 def settle(
-    client: IterableClient | None,
-    planned: Iterable[list[Row]],
-    sending: Sending,
-    signals: Signals,
+    tools: Tools, planned: Iterable[list[Row]], fetched: Fetched, sending: Sending
 ) -> Iterator[Settled]:
     """The rows with what became of their calls; without a client, in a dry run, as planned."""
+    client = tools.client
     if client is None:
-        return map(Settled, takewhile(lambda _: not signals.stop.is_set(), planned))
+        return map(Settled, takewhile(lambda _: not tools.signals.stop.is_set(), planned))
+    client.begin_query(give_up_after=ROWS_TO_GIVE_UP * fetched.plan.calls_per_row)
     return deliver(client, planned, sending.is_bulk, sending.workers)
 
 
@@ -2092,29 +2094,24 @@ class Conclusion:
 
 
 def conclude(
-    sync: Sync,
-    client: IterableClient | None,
-    signals: Signals,
-    trouble: Trouble,
-    total: int,
-    results: Results,
-    warnings: list[str],
+    sync: Sync, tools: Tools, total: int, results: Results, warnings: list[str]
 ) -> Conclusion:
     """How the query ended, and what a person should know of it beside `warnings`.
 
     What the client found to be hopeless goes before a signal, since a run that is repeated
     would end alike; a signal goes before the lack of answers, which it may have caused.
     """
+    client, received = tools.client, tools.signals.received
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
         text = f"Iterable dropped fields that the project does not know, and said success: {names}"
         warnings = [*warnings, text]
-    ending = trouble.reason or (client and client.health.ending)
+    ending = tools.trouble.reason or (client and client.health.ending)
     if ending:
         return aborted(ending, warnings)
     recorded = results.states.total() - results.states[RowState.NOT_SENT]
-    if signals.received and (results.is_cut_short or recorded < total):
-        return Conclusion("interrupted", 128 + signals.received, warnings)
+    if received and (results.is_cut_short or recorded < total):
+        return Conclusion("interrupted", 128 + received, warnings)
     tolerated = is_tolerated(results, sync.job.settings.tolerated_failures or ())
     exit_code = int(bool(results.failure_reasons) and not tolerated)
     if client is None:
@@ -2140,16 +2137,34 @@ def is_tolerated(results: Results, codes: Collection[str]) -> bool:
 
 def summarize(
     sync: Sync,
+    tools: Tools,
     fetched: Fetched,
     sending: Sending,
-    client: IterableClient | None,
     results: Results,
     conclusion: Conclusion,
     csv_path: Path,
 ) -> Json:
     """What stands in the results file before the records."""
+    requests = {"sent": 0, "retried": 0, "rate_limited": 0}
+    if tools.client:
+        requests = dict(tools.client.counts)
+    counts = {state.value: results.states[state] for state in COUNTED}
+    return {
+        "run": describe_run(sync, sending, conclusion, csv_path),
+        "total_users": fetched.total,
+        **counts,
+        "not_sent": fetched.total - results.recorded,
+        "failure_reasons": dict(results.failure_reasons),
+        "failure_examples": results.failure_examples,
+        "requests": requests,
+        "reports": fetched.reports,
+    }
+
+
+def describe_run(sync: Sync, sending: Sending, conclusion: Conclusion, csv_path: Path) -> Json:
+    """What a results file says of the run. find_last_end() reads it there."""
     job, window = sync.job, sync.window
-    run_ = {
+    return {
         "id": str(uuid.uuid4()),
         "status": conclusion.status,
         "started_at": sync.started.isoformat(timespec="seconds"),
@@ -2166,18 +2181,6 @@ def summarize(
         "base_url": job.settings.iterable_api_base_url,
         "csv_file": csv_path.name,
         "warnings": conclusion.warnings,
-    }
-    counts = {state.value: results.states[state] for state in COUNTED}
-    requests = dict(client.counts) if client else {"sent": 0, "retried": 0, "rate_limited": 0}
-    return {
-        "run": run_,
-        "total_users": fetched.total,
-        **counts,
-        "not_sent": fetched.total - results.recorded,
-        "failure_reasons": dict(results.failure_reasons),
-        "failure_examples": results.failure_examples,
-        "requests": requests,
-        "reports": fetched.reports,
     }
 
 
