@@ -1337,18 +1337,13 @@ def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
 def skip_known(ledger: db.Ledger, job: Job, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
     """Takes out of the calls what Iterable accepted before; nothing without the option."""
     for rows in batches:
-        if ledger.has_old_entries:
-            ledger.take_over(list(old_and_new_marks(ledger, job.query.name, rows)))
         calls = mark_calls(ledger, rows)
-        parts = [(call, name) for call in calls for name in call.mark]
-        marks = [call.mark[name] for call, name in parts]
+        marks = [call.mark for call in calls]
+        if ledger.has_old_entries:
+            ledger.take_over(list(marks_and_old_names(job.query.name, rows)))
         if job.settings.send_only_changes:
-            known = ledger.begin(marks)
-            for (call, name), is_known in zip(parts, known, strict=True):
-                if is_known:
-                    del call.mark[name]
-            for call in calls:
-                keep_marked(call)
+            for call, names in zip(calls, ledger.begin(marks), strict=True):
+                keep_parts(call, names)
         else:
             ledger.begin_all(marks)
         yield rows
@@ -1362,42 +1357,38 @@ def mark_calls(ledger: db.Ledger, rows: Iterable[Row]) -> list[Call]:
             row.update.mark = mark_update(ledger, row.user, row.update.payload)
             calls.append(row.update)
         if row.event and row.event.payload is not None:
-            row.event.mark = {WHOLE: ledger.mark(f"{row.event_id}", row.event.payload)}
+            row.event.mark = ledger.mark(f"{row.event_id}", row.event.payload)
             calls.append(row.event)
     return calls
 
 
-WHOLE = ""  # the name of the only mark of an event, and of an update without fields
-
-
-def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> dict[str, db.Mark]:
-    """A mark for each field of a user update, whichever query sends it."""
+def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> db.Mark:
+    """The mark of a user update, whichever query sends it."""
     kind = "email " if "email" in payload else "userId "
-    if not payload["dataFields"]:  # it makes the user, and no more
-        return {WHOLE: ledger.mark(f"{kind}{user}", payload)}
-    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"])
+    # One without fields makes the user, and no more.
+    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"] or {db.WHOLE: None})
 
 
-def keep_marked(call: Call) -> None:
-    """Leaves in a call the fields that still have a mark; without any it is skipped."""
-    if not call.mark:
+def keep_parts(call: Call, names: Sequence[str]) -> None:
+    """Leaves in a call the fields of these names; one without any is skipped."""
+    key, parts = call.mark
+    if not names:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
         call.mark = None
-    elif WHOLE not in call.mark and call.payload is not None:
+    elif len(names) < len(parts) and call.payload is not None:
+        call.mark = (key, {name: parts[name] for name in names})
         fields_ = call.payload["dataFields"]
-        call.payload["dataFields"] = {name: fields_[name] for name in call.mark}
+        call.payload["dataFields"] = {name: fields_[name] for name in names}
 
 
-def old_and_new_marks(
-    ledger: db.Ledger, query_name: str, rows: Iterable[Row]
-) -> Iterator[tuple[db.Mark, list[db.Mark]]]:
-    """Of each user update the mark that ledgers once had, and those of its fields."""
+def marks_and_old_names(
+    query_name: str, rows: Iterable[Row]
+) -> Iterator[tuple[db.Mark, str, Json]]:
+    """Of each user update the mark, and the name and payload that ledgers once marked."""
     for row in rows:
         if row.update and row.update.payload is not None:
-            old = ledger.mark(f"{query_name} {row.user}", row.update.payload)
-            of_fields = mark_update(ledger, row.user, row.update.payload)
-            yield old, list(of_fields.values())
+            yield row.update.mark, f"{query_name} {row.user}", row.update.payload
 
 
 def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
@@ -1407,9 +1398,10 @@ def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
     for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
+                _, parts = call.mark
                 is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
-                for name, mark in call.mark.items():
-                    ended.append((mark, is_accepted and name not in dropped))
+                accepted = parts.keys() - dropped if is_accepted else ()
+                ended.append((call.mark, accepted))
     ledger.end(ended)
 
 
