@@ -1319,7 +1319,7 @@ class Ledger:
         self._project = project.digest()
         # Calls that began and did not end, by the key and the name of each of their parts.
         # The entries that are kept have no such part.
-        self._in_flight: Counter[tuple[int, str]] = Counter()
+        self._in_flight: dict[tuple[int, str], int] = {}
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
@@ -1441,7 +1441,7 @@ class Ledger:
         """
         entries = self._look_up([key for key, _ in marks])
         changed = set()
-        to_send = []
+        to_send: list[list[str]] = []
         for key, parts in marks:
             entry = entries.setdefault(key, {})
             if self._is_settled(entry, parts):  # as most are: a third of the time
@@ -1481,7 +1481,8 @@ class Ledger:
     def _start(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
         """They are in flight. Returns whether anything of an entry was forgotten for that."""
         for name in parts:
-            self._in_flight[key, name] += 1
+            place = (key, name)
+            self._in_flight[place] = self._in_flight.get(place, 0) + 1
         return bool(entry) and _forget(entry, parts.values())
 
     def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
@@ -1526,21 +1527,20 @@ class Ledger:
             calls: marks with the parts that were to be sent, those of one key in the
                 order in which they ended, each with the names of those accepted.
         """
-        accepted: dict[tuple[int, str], bytes] = {}
+        ended: dict[tuple[int, str], bytes | None] = {}
         for (key, parts), names in calls:
             for name, part in parts.items():
-                self._in_flight[key, name] -= 1
-                if not self._in_flight[key, name]:
-                    del self._in_flight[key, name]
-                accepted.pop((key, name), None)
-                if name in names:
-                    accepted[key, name] = part
-        recorded = []
-        for (key, name), part in accepted.items():
-            if (key, name) not in self._in_flight:
-                recorded.append((key, part))
-        if recorded:
-            self._record(recorded)
+                place = (key, name)
+                others = self._in_flight.pop(place) - 1
+                if others:
+                    self._in_flight[place] = others
+                ended[place] = part if name in names else None
+        accepted = []
+        for place, ended_part in ended.items():
+            if ended_part is not None and place not in self._in_flight:
+                accepted.append((place[0], ended_part))
+        if accepted:
+            self._record(accepted)
 
     def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
         """Add parts, each with its key, to the entries."""
