@@ -947,7 +947,10 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
     """Resolves the keys of a query's comment; QueryFileError where there is no such column."""
 
     def find(key: str) -> list[Column]:
-        return [find_column(query, columns, key, text) for text in columns_of(query, key)]
+        found = [find_column(query, columns, key, text) for text in columns_of(query, key)]
+        if key in TYPED_KEYS:
+            check_repeated(query, key, found)
+        return found
 
     kind = "email" if "email" in query.keys else "userId"
     [identifier] = find(kind)
@@ -1008,6 +1011,13 @@ def find_column(query: db.Query, columns: Sequence[str], key: str, text: str) ->
         types = ", ".join(db.CELL_TYPES)
         raise query.error(f"'{type_name}' is none of the types ({types})", key)
     return Column(name, columns.index(name), type_name)
+
+
+def check_repeated(query: db.Query, key: str, columns: Iterable[Column]) -> None:
+    """Raises QueryFileError where a field is named a second time, perhaps with another type."""
+    for name, count in Counter(column.name for column in columns).items():
+        if count > 1:
+            raise query.error(f"'{key}' names '{name}' twice: keep one of the two", key)
 
 
 @dataclass(frozen=True)
@@ -1165,8 +1175,25 @@ def event_id_parts(
         return own_values(event, cells, time, zone)
     if event.untyped_fields:
         created = None if time is None else iterable_client.unix_seconds(time)
-        return [created, data_fields(event.untyped_fields, cells, zone)]
+        return [created, untyped_values(event.untyped_fields, cells, zone)]
     return []
+
+
+def untyped_values(columns: Sequence[Column], cells: Sequence[Any], zone: ZoneInfo) -> Json:
+    """The fields as they are without types."""
+    return {name: untyped_value(name, cells[place], zone) for name, place, _ in columns}
+
+
+def untyped_value(name: str, value: Any, zone: ZoneInfo) -> Any:
+    """A field as it is without a type.
+
+    What cannot be sent so, such as an integer beyond 64 bits, never was part of an id: it
+    becomes text.
+    """
+    try:
+        return iterable_client.clean_field(name, value, zone)
+    except iterable_client.InvalidValueError:
+        return str(value)
 
 
 def own_values(

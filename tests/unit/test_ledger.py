@@ -133,6 +133,16 @@ def test_fields_of_a_ledger_of_version_1_are_taken_over(tmp_path: Path) -> None:
     assert not open_ledger(tmp_path, today=20_098).has_old_entries
 
 
+def test_what_is_known_already_is_not_looked_for_among_old_entries(tmp_path: Path) -> None:
+    make_old(tmp_path, 0)
+    ledger = open_ledger(tmp_path)
+    update(ledger, {"n": 1})
+    mark = ledger.mark_fields("email a@example.com", {"n": 1})
+    no_payload = object()  # of which a mark cannot be made
+    ledger.take_over([(mark, "query a@example.com", no_payload)])
+    assert update(ledger, {"n": 1}) == []
+
+
 def test_a_field_in_flight_is_not_taken_over(tmp_path: Path) -> None:
     make_old(tmp_path, 1, OLD_FIELDS[0])
     ledger = open_ledger(tmp_path)
