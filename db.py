@@ -1105,6 +1105,13 @@ def _to_date(value: Any, zone: tzinfo) -> date | None:
     return value if isinstance(value, date) else None
 
 
+def _to_timestamp(value: Any, zone: tzinfo) -> datetime:
+    """Of a date as text, too: SQLite has no other, and elsewhere a date is its midnight."""
+    if isinstance(value, str) and _DATE.fullmatch(value.strip()):
+        value = date.fromisoformat(value.strip())
+    return parse_time(value, zone)
+
+
 def _to_json(value: Any, _zone: tzinfo) -> dict[str, Any] | list[Any] | None:
     if isinstance(value, str):
         value = json.loads(value)
@@ -1122,7 +1129,7 @@ CELL_TYPES: dict[str, Callable[[Any, tzinfo], Any]] = {
     "integer": _to_integer,
     "boolean": _to_boolean,
     "date": _to_date,
-    "timestamp": parse_time,
+    "timestamp": _to_timestamp,
     "json": _to_json,
     "text": _to_text,
 }
