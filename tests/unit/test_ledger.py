@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db import WHOLE, Ledger, LedgerError
+from db import WHOLE, Ledger, LedgerError, Mark
 
 # Keys and digests of ledgers that users have: to change these would send everything once
 # more. Of an event "a" of version 0 and 1, and of two fields of version 1.
@@ -311,3 +312,81 @@ def test_of_three_calls_the_last_is_sent_though_it_is_like_the_first(tmp_path: P
     assert ledger.begin([first]) == [[WHOLE]]
     ledger.end([(first, [WHOLE]), (first, [WHOLE])])
     assert deliver(ledger, {"a": 1}) == [True]
+
+
+def test_a_user_of_four_fields_and_an_event_take_little_room(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    users = 5000
+    for number in range(users):
+        event = ledger.mark(f"event {number}", {})
+        user = ledger.mark_fields(f"user {number}", {"a": number, "b": 1, "c": "x", "d": None})
+        ledger.begin([user, event])
+        ledger.end([(user, user[1]), (event, event[1])])
+    ledger.close()
+    assert (tmp_path / "ledger.sqlite3").stat().st_size < 150 * users
+
+
+class Sends:
+    """A ledger in use, and Iterable, which holds what arrived there."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path = path
+        self.chance = random.Random(seed)
+        self.held: dict[tuple[str, str], int] = {}  # by user and field
+        self.in_flight: list[tuple[str, Mark, dict[str, int]]] = []
+        self.skipped = 0
+        self.ledger = open_ledger(path)
+
+    def begin(self) -> None:
+        """Plan a batch of updates; what is skipped is what Iterable holds."""
+        updates = []
+        for _ in range(self.chance.randrange(1, 4)):
+            names = self.chance.sample("abc", self.chance.randrange(1, 4))
+            fields = {name: self.chance.randrange(2) for name in names}
+            updates.append((self.chance.choice("xy"), fields))
+        marks = [self.ledger.mark_fields(user, fields) for user, fields in updates]
+        if self.chance.random() < 0.2:
+            self.ledger.begin_all(marks)
+            to_send = [list(fields) for _, fields in updates]
+        else:
+            to_send = self.ledger.begin(marks)
+        for (user, fields), (key, parts), names in zip(updates, marks, to_send, strict=True):
+            for name in fields.keys() - set(names):
+                assert self.held[user, name] == fields[name]
+                self.skipped += 1
+            if names:
+                mark = (key, {name: parts[name] for name in names})
+                self.in_flight.append((user, mark, {name: fields[name] for name in names}))
+
+    def end(self) -> None:
+        """Let some calls end, one after the other, some of them without a known outcome."""
+        self.chance.shuffle(self.in_flight)
+        ended = []
+        for _ in range(self.chance.randrange(len(self.in_flight) + 1)):
+            user, mark, fields = self.in_flight.pop()
+            outcome = self.chance.choice(["accepted", "accepted", "lost", "refused"])
+            self.arrive(user, fields if outcome != "refused" else {})
+            ended.append((mark, fields if outcome == "accepted" else ()))
+        self.ledger.end(ended)
+
+    def kill(self) -> None:
+        """End the process: what is in flight arrives, or does not."""
+        for user, _, fields in self.in_flight:
+            self.arrive(user, fields if self.chance.random() < 0.5 else {})
+        self.in_flight = []
+        self.ledger = open_ledger(self.path)
+
+    def arrive(self, user: str, fields: dict[str, int]) -> None:
+        for name, value in fields.items():
+            self.held[user, name] = value
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_after_any_history_nothing_is_skipped_that_iterable_does_not_hold(
+    tmp_path: Path, seed: int
+) -> None:
+    sends = Sends(tmp_path, seed)
+    for _ in range(200):
+        step = sends.chance.choice([sends.begin, sends.end, sends.end, sends.kill])
+        step()
+    assert sends.skipped > 10
