@@ -1288,7 +1288,7 @@ class Ledger:
 
     Attributes:
         is_new_project: whether there are entries, but none under this secret.
-        has_old_entries: whether there may be entries of whole updates, for take_over().
+        has_old_entries: whether there may be entries of before version 2, for take_over().
     """
 
     def __init__(
