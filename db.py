@@ -24,6 +24,7 @@ import pickle
 import re
 import sqlite3
 import stat
+import struct
 import tempfile
 from abc import abstractmethod
 from array import array
@@ -1112,6 +1113,13 @@ def _to_date(value: Any, zone: tzinfo) -> date | None:
     return value if isinstance(value, date) else None
 
 
+def _to_timestamp(value: Any, zone: tzinfo) -> datetime:
+    """Of a date as text, too: SQLite has no other, and elsewhere a date is its midnight."""
+    if isinstance(value, str) and _DATE.fullmatch(value.strip()):
+        value = date.fromisoformat(value.strip())
+    return parse_time(value, zone)
+
+
 def _to_json(value: Any, _zone: tzinfo) -> dict[str, Any] | list[Any] | None:
     if isinstance(value, str):
         value = json.loads(value)
@@ -1129,7 +1137,7 @@ CELL_TYPES: dict[str, Callable[[Any, tzinfo], Any]] = {
     "integer": _to_integer,
     "boolean": _to_boolean,
     "date": _to_date,
-    "timestamp": parse_time,
+    "timestamp": _to_timestamp,
     "json": _to_json,
     "text": _to_text,
 }
@@ -1225,7 +1233,7 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
 
 # --- What comes more than once ---
 
-_PART = 200_000  # numbers, or entries of several, in memory at a time
+_AT_A_TIME = 200_000  # numbers, or entries of several, in memory at a time
 _BLOCK = 24 * 8192  # bytes read at a time, whole entries of one or three numbers
 
 
@@ -1274,7 +1282,7 @@ class Tally:
     def count_repeated(self) -> int:
         """How many keys came more than once. It costs 0.6 us a key of a million."""
         repeated = 0
-        parts = 1 + self._keys.count // _PART
+        parts = 1 + self._keys.count // _AT_A_TIME
         for part in range(parts):
             chosen: list[int] = []
             for block in self._keys.blocks():
@@ -1302,7 +1310,7 @@ class Differences:
     def count(self) -> int:
         """How many keys there are of that kind."""
         differing: set[int] = set()
-        parts = 1 + self._numbers.count // (3 * _PART)
+        parts = 1 + self._numbers.count // (3 * _AT_A_TIME)
         for part in range(parts):
             first: dict[int, tuple[int, int]] = {}
             for block in self._numbers.blocks():
@@ -1320,10 +1328,13 @@ class Differences:
 
 # --- The ledger ---
 
-# The key of an event, or of a user's field, in the ledger, and the digest of what is
-# sent of it. Plain, since a row makes several: a tuple takes a tenth of what a
-# dataclass does.
-Mark = tuple[int, bytes]
+# An event, or an update of a user, in the ledger: its key, and by their names its parts,
+# which are digests. An event has one part, and a user one for each field. Plain, since
+# each row makes two: a tuple takes a tenth of what a dataclass does.
+Mark = tuple[int, dict[str, bytes]]
+WHOLE = ""  # the name of the only part of an event
+
+_Entry = dict[bytes, int]  # what is kept of a key: each part, and the day it was last seen
 
 _LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
 _FORGET_DAYS = 90  # without being seen
@@ -1331,7 +1342,9 @@ _FORGET_DAYS = 90  # without being seen
 # may be older than the last sight of the entry, by as much.
 _REFRESH_DAYS = 7
 
-_VERSION = 1  # PRAGMA user_version: entries are of fields; in 0 they were of whole updates
+# PRAGMA user_version. In 0 an entry was of an event or of a whole update, in 1 of an
+# event or of one field, and its digest of 16 bytes.
+_VERSION = 2
 _TABLES = f"""
     PRAGMA journal_mode = WAL;
     BEGIN;
@@ -1341,16 +1354,22 @@ _TABLES = f"""
     CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
     COMMIT
 """
-_ODD_ROWS = """
+_PART = struct.Struct(">12sH")  # 4 bytes of which field, 8 of what is sent, and the day
+_OLD_BYTES = 16  # of an entry before version 2
+_ODD_ROWS = f"""
     SELECT 1 FROM delivered
     WHERE typeof(key) != 'integer' OR typeof(day) != 'integer'
-        OR typeof(digest) != 'blob' OR length(digest) != 16
+        OR typeof(digest) != 'blob' OR length(digest) = 0
+        OR length(digest) != {_OLD_BYTES} AND length(digest) % {_PART.size} != 0
     UNION ALL
     SELECT 1 FROM projects WHERE typeof(project) != 'blob' OR length(project) != 16
-"""
+"""  # noqa: S608
 _LOOK_UP = "SELECT key, digest, day FROM delivered WHERE key IN ({})"
+_DELETE = "DELETE FROM delivered WHERE key = ?"
+_SAVE = "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)"
 _MOST_PLACES = 999  # in a statement, for any SQLite
-_FIELD_BITS = 2**18 - 1  # of a key: its end tells the fields of a user apart
+_NO_FIELD = bytes(4)  # begins the part of an event
+_VERSION_1_BITS = 2**18 - 1  # of a key: its end told the fields of a user apart
 _MOST_HASHES = 20_000  # kept: some megabytes
 
 
@@ -1372,7 +1391,7 @@ class Ledger:
 
     Attributes:
         is_new_project: whether there are entries, but none under this secret.
-        has_old_entries: whether there may be entries of whole updates, for take_over().
+        has_old_entries: whether there may be entries of before version 2, for take_over().
     """
 
     def __init__(
@@ -1404,12 +1423,13 @@ class Ledger:
         key = hashlib.blake2b(secret.encode()).digest()
         self._hash = hashlib.blake2b(key=key, digest_size=16)
         self._hash_32 = hashlib.blake2b(key=key, digest_size=32)
-        self._field_hashes: dict[str, int] = {}
+        self._fields: dict[str, int] = {}
         self._text_hashes: dict[str, int] = {}
         project = hashlib.blake2b(secret.encode(), digest_size=16)
         self._project = project.digest()
-        # Calls by key that began and did not end.
-        self._in_flight: Counter[int] = Counter()
+        # Calls that began and did not end, by the key and the name of each of their parts.
+        # The entries that are kept have no such part.
+        self._in_flight: dict[tuple[int, str], int] = {}
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
@@ -1455,9 +1475,7 @@ class Ledger:
             ) from None
 
     def mark(self, name: str, payload: Any) -> Mark:
-        """Mark an event, or a field of a user.
-
-        Two names of one key are harmless: they are sent every time.
+        """Mark an event.
 
         Arguments:
             name: tells what it is from all else in the ledger.
@@ -1465,55 +1483,63 @@ class Ledger:
                 dictionaries of these.
 
         Returns:
-            What begin() and end() take.
+            What begin() and end() take; its only part is WHOLE.
         """
         state = self._hash.copy()
         state.update(name.encode())
         key = int.from_bytes(state.digest()[:8], "big", signed=True)
         # Exact, four times as fast as JSON, and the same since Python 2.5.
         state.update(marshal.dumps(payload, 2))
-        return key, state.digest()
+        return key, {WHOLE: _NO_FIELD + state.digest()[:8]}
 
-    def mark_fields(self, user: str, fields: Mapping[str, Any]) -> dict[str, Mark]:
-        """Mark the fields of a user, each by its name.
+    def mark_fields(self, user: str, fields: Mapping[str, Any]) -> Mark:
+        """Mark an update of a user, whichever query sends it.
 
-        Keys of one user are neighbours, so that one page of the file has them all, and a
-        value is hashed once, however many users have it: half the time of mark(). Key
-        and digest are of user, field and value all the same.
+        A value is hashed once, however many users have it. A part is of user, field and
+        value all the same.
+
+        Arguments:
+            user: tells them from all else in the ledger.
+            fields: their values by name, as for mark().
+
+        Returns:
+            What begin() and end() take, with a part for each field.
         """
         state = self._hash_32.copy()
         state.update(user.encode())
         digest = state.digest()
-        of_user = int.from_bytes(digest[:8], "big", signed=True) & ~_FIELD_BITS
-        user_mask = int.from_bytes(digest[8:24], "big")
-        marks = {}
+        key = int.from_bytes(digest[:8], "big", signed=True)
+        of_user = int.from_bytes(digest[8:16], "big")
+        parts = {}
         for name, value in fields.items():
-            if name not in self._field_hashes:
-                self._field_hashes[name] = self._hash_value(name)
-            field_hash = self._field_hashes[name]
-            mask = self._hash_value(value) ^ user_mask ^ field_hash
-            key = of_user | (field_hash & _FIELD_BITS)
-            marks[name] = (key, mask.to_bytes(16, "big"))
-        return marks
+            if name not in self._fields:
+                hashed = self._hash_exactly(name)
+                self._fields[name] = int.from_bytes(hashed[12:] + hashed[:8], "big")
+            part = self._fields[name] ^ of_user ^ self._hash_value(value)
+            parts[name] = part.to_bytes(12, "big")
+        return key, parts
 
     def _hash_value(self, value: Any) -> int:
-        """A hash of 128 bits; that of a text is kept for a while, since many repeat."""
+        """A hash of 64 bits; that of a text is kept for a while, since many repeat."""
         is_text = value.__class__ is str
         if is_text and value in self._text_hashes:
             return self._text_hashes[value]
-        state = self._hash.copy()
-        state.update(marshal.dumps(value, 2))
-        hashed = int.from_bytes(state.digest(), "big")
+        hashed = int.from_bytes(self._hash_exactly(value)[:8], "big")
         if is_text:
             if len(self._text_hashes) >= _MOST_HASHES:
                 self._text_hashes.clear()
             self._text_hashes[value] = hashed
         return hashed
 
-    def begin(self, marks: Sequence[Mark]) -> list[bool]:
-        """Begin to send; what was not delivered before is in flight from now on.
+    def _hash_exactly(self, value: Any) -> bytes:
+        state = self._hash.copy()
+        state.update(marshal.dumps(value, 2))
+        return state.digest()
 
-        That whose like is in flight, be it with the same payload, is not known to be
+    def begin(self, marks: Sequence[Mark]) -> list[list[str]]:
+        """Begin to send what was not delivered before: it is in flight from now on.
+
+        That whose like is in flight, be it with the same value, is not known to be
         delivered: who can tell how that one ends. What is known of what is in flight
         is forgotten: a call may arrive and its answer be lost.
 
@@ -1521,95 +1547,152 @@ class Ledger:
             marks: in the order in which they would be sent.
 
         Returns:
-            For each of them, in this order, whether it was delivered before with the
-            same payload.
+            For each of them, in this order, the names of the parts to send.
         """
-        entries = self._wait(lambda: self._look_up(marks))
-        known = {key: digest for key, digest, _ in entries}
-        delivered = []
-        for key, digest in marks:
-            is_known = known.get(key) == digest and key not in self._in_flight
-            if not is_known:
-                self._in_flight[key] += 1
-            delivered.append(is_known)
-        forgotten = [(key,) for key in known.keys() & self._in_flight.keys()]
-        # Seen today, where that is not almost known.
-        last_day = self._today - _REFRESH_DAYS
-        seen = [(self._today, key) for key, _, day in entries if day <= last_day]
-        self._write(
-            ("DELETE FROM delivered WHERE key = ?", forgotten),
-            ("UPDATE delivered SET day = ? WHERE key = ?", seen),
-        )
-        return delivered
+        entries = self._look_up([key for key, _ in marks])
+        changed = set()
+        to_send: list[list[str]] = []
+        for key, parts in marks:
+            entry = entries.setdefault(key, {})
+            if self._is_settled(entry, parts):  # as most are: a third of the time
+                to_send.append([])
+                continue
+            names = [name for name, part in parts.items() if part not in entry]
+            to_send.append(names)
+            is_refreshed = self._refresh(entry, parts)
+            if self._start(key, entry, {name: parts[name] for name in names}) or is_refreshed:
+                changed.add(key)
+        self._save(entries, changed)
+        return to_send
 
     def begin_all(self, marks: Sequence[Mark]) -> None:
         """Begin to send everything, delivered before or not."""
-        for key, _ in marks:
-            self._in_flight[key] += 1
-        keys = [(key,) for key in sorted({key for key, _ in marks})]
-        self._write(("DELETE FROM delivered WHERE key = ?", keys))
+        entries = self._look_up([key for key, _ in marks])
+        changed = set()
+        for key, parts in marks:
+            if self._start(key, entries.setdefault(key, {}), parts):
+                changed.add(key)
+        self._save(entries, changed)
 
-    def take_over(self, updates: Sequence[tuple[Mark, Sequence[Mark]]]) -> None:
-        """Replace entries of whole updates, which ledgers once had, by those of fields.
+    def _is_settled(self, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+        """Whether they all were delivered, and seen not long ago."""
+        if not all(map(entry.__contains__, parts.values())):
+            return False
+        return min(map(entry.__getitem__, parts.values())) > self._today - _REFRESH_DAYS
 
-        Where the whole was delivered as it is now, its fields were, too. The other old
-        entries are forgotten.
+    def _refresh(self, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+        """Note of what was seen long ago that it was seen today. Returns whether any was."""
+        last_day = self._today - _REFRESH_DAYS
+        old = [part for part in parts.values() if entry.get(part, self._today) <= last_day]
+        for part in old:
+            entry[part] = self._today
+        return bool(old)
+
+    def _start(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+        """They are in flight. Returns whether anything of an entry was forgotten for that."""
+        for name in parts:
+            place = (key, name)
+            self._in_flight[place] = self._in_flight.get(place, 0) + 1
+        return bool(entry) and _forget(entry, parts.values())
+
+    def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
+        """Replace entries of before version 2 by what they say of the fields of users.
+
+        Where a whole update was delivered as it is now, its fields were, too. The other
+        old entries are forgotten.
 
         Arguments:
-            updates: the mark that each once had, and those of its fields.
+            updates: of each the mark, and what made its mark in version 0.
         """
-        entries = self._wait(lambda: self._look_up([old for old, _ in updates]))
-        known = {key: digest for key, digest, _ in entries}
-        rows = []
-        for (key, digest), of_fields in updates:
-            if known.get(key) == digest:
-                for field_key, field_digest in of_fields:
-                    rows.append((field_key, field_digest, self._today))
-        self._write(
-            ("DELETE FROM delivered WHERE key = ?", [(key,) for key in known]),
-            # What another query's fields said since stays as it is.
-            ("INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)", rows),
-        )
+        entries = self._look_up([key for (key, _), _, _ in updates])
+        unknown = []
+        for (key, parts), name, payload in updates:
+            if parts.values() - entries.setdefault(key, {}).keys():
+                unknown.append((key, parts, self.mark(name, payload)))
+        old_keys = []
+        for key, parts, (whole_key, _) in unknown:
+            of_fields = _marks_of_version_1(key, parts).values()
+            old_keys += [whole_key, *(old_key for old_key, _ in of_fields)]
+        old = self._look_up(old_keys)
+        for key, parts, whole in unknown:
+            delivered = _find_delivered(old, key, parts, whole)
+            self._add_older(key, entries[key], delivered)
+        changed = {key for key, _, _ in unknown}
+        forgotten: dict[int, _Entry] = {key: {} for key in old}
+        self._save({**forgotten, **entries}, changed | old.keys())
 
-    def _look_up(self, marks: Sequence[Mark]) -> list[tuple[int, bytes, int]]:
-        """The entries of these calls: key, digest and day."""
-        keys = [key for key, _ in marks]
-        entries: list[tuple[int, bytes, int]] = []
-        for start in range(0, len(keys), _MOST_PLACES):
-            some = keys[start : start + _MOST_PLACES]
-            places = ",".join("?" * len(some))
-            sql = _LOOK_UP.format(places)
-            entries += self._connection.execute(sql, some)
-        return entries
+    def _add_older(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> None:
+        """Add to an entry what it does not know; what was sent since stays as it is."""
+        known_fields = {part[:4] for part in entry}
+        for name, part in parts.items():
+            if part[:4] not in known_fields and (key, name) not in self._in_flight:
+                entry[part] = self._today
 
-    def end(self, calls: Iterable[tuple[Mark, bool]]) -> None:
+    def end(self, calls: Iterable[tuple[Mark, Collection[str]]]) -> None:
         """End what began, and record what of it was accepted.
 
         It is not recorded where a later one of the same name is in flight.
 
         Arguments:
-            calls: marks, those of one name in the order in which they ended, each with
-                whether it was accepted.
+            calls: marks with the parts that were to be sent, those of one key in the
+                order in which they ended, each with the names of those accepted.
         """
-        accepted: dict[int, bytes] = {}
-        for (key, digest), is_accepted in calls:
-            self._in_flight[key] -= 1
-            if not self._in_flight[key]:
-                del self._in_flight[key]
-            if is_accepted:
-                accepted[key] = digest
+        ended: dict[tuple[int, str], bytes | None] = {}
+        for (key, parts), names in calls:
+            for name, part in parts.items():
+                place = (key, name)
+                others = self._in_flight.pop(place) - 1
+                if others:
+                    self._in_flight[place] = others
+                ended[place] = part if name in names else None
+        accepted = []
+        for place, ended_part in ended.items():
+            if ended_part is not None and place not in self._in_flight:
+                accepted.append((place[0], ended_part))
+        if accepted:
+            self._record(accepted)
+
+    def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
+        """Add parts, each with its key, to the entries."""
+        entries = self._look_up(list({key for key, _ in parts}))
+        for key, part in parts:
+            entries.setdefault(key, {})[part] = self._today
+        project = ("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)])
+        self._save(entries, entries.keys(), project)
+
+    def _look_up(self, keys: Sequence[int]) -> dict[int, _Entry]:
+        """The entries that there are of these keys."""
+        entries = {}
+
+        def look_up() -> None:
+            for start in range(0, len(keys), _MOST_PLACES):
+                some = keys[start : start + _MOST_PLACES]
+                sql = _LOOK_UP.format(",".join("?" * len(some)))
+                for key, digest, day in self._connection.execute(sql, some):
+                    entries[key] = _unpack(digest, day)
+
+        self._wait(look_up)
+        return entries
+
+    def _save(
+        self,
+        entries: Mapping[int, _Entry],
+        changed: Collection[int],
+        *others: tuple[str, Sequence[Cells]],
+    ) -> None:
+        """Write the entries that changed, in one transaction, with other changes."""
+        oldest = self._today - _FORGET_DAYS - _REFRESH_DAYS
+        emptied: list[Cells] = []
+        rows: list[Cells] = []
+        # In the order of the table, whose pages are written once then.
+        for key in sorted(changed):
+            kept = {part: day for part, day in entries[key].items() if day >= oldest}
+            if kept:
+                digest = b"".join(itertools.starmap(_PART.pack, kept.items()))
+                rows.append((key, digest, max(kept.values())))
             else:
-                accepted.pop(key, None)
-        rows = []
-        for key, digest in accepted.items():
-            if key not in self._in_flight:
-                rows.append((key, digest, self._today))
-        if rows:
-            rows.sort()  # in the order of the table, whose pages are written once then
-            self._write(
-                ("INSERT OR IGNORE INTO projects VALUES (?)", [(self._project,)]),
-                ("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", rows),
-            )
+                emptied.append((key,))
+        self._write(*others, (_DELETE, emptied), (_SAVE, rows))
 
     def close(self) -> None:
         """Forget what was not seen for 90 days, where that can be done, and close."""
@@ -1627,6 +1710,45 @@ class Ledger:
                     self._connection.executemany(sql, rows)
 
         self._wait(write)
+
+
+def _unpack(digest: bytes, day: int) -> _Entry:
+    if len(digest) == _OLD_BYTES:
+        return {_NO_FIELD + digest[:8]: day}
+    return dict(_PART.iter_unpack(digest))
+
+
+def _forget(entry: _Entry, parts: Iterable[bytes]) -> bool:
+    """Forget what an entry has of the fields of these parts. Returns whether it had any."""
+    fields = {part[:4] for part in parts}
+    known = [part for part in entry if part[:4] in fields]
+    for part in known:
+        del entry[part]
+    return bool(known)
+
+
+def _find_delivered(
+    old: Mapping[int, _Entry], key: int, parts: Mapping[str, bytes], whole: Mark
+) -> Mapping[str, bytes]:
+    """Those of the parts of a user update that old entries say were delivered."""
+    whole_key, of_whole = whole
+    if of_whole[WHOLE] in old.get(whole_key, {}):
+        return parts
+    delivered = {}
+    for name, (old_key, old_part) in _marks_of_version_1(key, parts).items():
+        if old_part in old.get(old_key, {}):
+            delivered[name] = parts[name]
+    return delivered
+
+
+def _marks_of_version_1(key: int, parts: Mapping[str, bytes]) -> dict[str, tuple[int, bytes]]:
+    """Of each field of a user update the key, and the part, that it had in version 1."""
+    marks = {}
+    for name, part in parts.items():
+        field = int.from_bytes(part[:4], "big")
+        old_key = (key & ~_VERSION_1_BITS) | (field & _VERSION_1_BITS)
+        marks[name] = (old_key, _NO_FIELD + part[4:])
+    return marks
 
 
 def _count_days() -> int:
@@ -1679,7 +1801,7 @@ def _begin_take_over(connection: sqlite3.Connection, today: int) -> None:
     """Make a ledger of before one of this version, which has old entries for a while."""
     with connection:
         connection.execute("BEGIN")
-        connection.execute("CREATE TABLE taken_over (day INTEGER)")
+        connection.execute("CREATE TABLE IF NOT EXISTS taken_over (day INTEGER)")
         connection.execute("INSERT INTO taken_over VALUES (?)", (today,))
         connection.execute(f"PRAGMA user_version = {_VERSION}")
 
@@ -1687,7 +1809,7 @@ def _begin_take_over(connection: sqlite3.Connection, today: int) -> None:
 def _end_take_over(connection: sqlite3.Connection, today: int) -> None:
     """Look for no old entries any more when none can be left."""
     if _was_taken_over(connection):
-        [day] = connection.execute("SELECT min(day) FROM taken_over").fetchone()
+        [day] = connection.execute("SELECT max(day) FROM taken_over").fetchone()
         if day is None or day < today - _FORGET_DAYS - _REFRESH_DAYS:
             connection.execute("DROP TABLE taken_over")
 

@@ -1216,7 +1216,10 @@ def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
     """Resolves the keys of a query's comment; QueryFileError where there is no such column."""
 
     def find(key: str) -> list[Column]:
-        return [find_column(query, columns, key, text) for text in columns_of(query, key)]
+        found = [find_column(query, columns, key, text) for text in columns_of(query, key)]
+        if key in TYPED_KEYS:
+            check_repeated(query, key, found)
+        return found
 
     kind = "email" if "email" in query.keys else "userId"
     [identifier] = find(kind)
@@ -1277,6 +1280,13 @@ def find_column(query: db.Query, columns: Sequence[str], key: str, text: str) ->
         types = ", ".join(db.CELL_TYPES)
         raise query.error(f"'{type_name}' is none of the types ({types})", key)
     return Column(name, columns.index(name), type_name)
+
+
+def check_repeated(query: db.Query, key: str, columns: Iterable[Column]) -> None:
+    """Raises QueryFileError where a field is named a second time, perhaps with another type."""
+    for name, count in Counter(column.name for column in columns).items():
+        if count > 1:
+            raise query.error(f"'{key}' names '{name}' twice: keep one of the two", key)
 
 
 @dataclass(frozen=True)
@@ -1435,8 +1445,25 @@ def event_id_parts(
         return own_values(event, cells, time, zone)
     if event.untyped_fields:
         created = None if time is None else iterable_client.unix_seconds(time)
-        return [created, data_fields(event.untyped_fields, cells, zone)]
+        return [created, untyped_values(event.untyped_fields, cells, zone)]
     return []
+
+
+def untyped_values(columns: Sequence[Column], cells: Sequence[Any], zone: ZoneInfo) -> Json:
+    """The fields as they are without types."""
+    return {name: untyped_value(name, cells[place], zone) for name, place, _ in columns}
+
+
+def untyped_value(name: str, value: Any, zone: ZoneInfo) -> Any:
+    """A field as it is without a type.
+
+    What cannot be sent so, such as an integer beyond 64 bits, never was part of an id: it
+    becomes text.
+    """
+    try:
+        return iterable_client.clean_field(name, value, zone)
+    except iterable_client.InvalidValueError:
+        return str(value)
 
 
 def own_values(
@@ -1681,18 +1708,13 @@ def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
 def skip_known(ledger: db.Ledger, sync: Sync, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
     """Takes out of the calls what Iterable accepted before; nothing without the option."""
     for rows in batches:
-        if ledger.has_old_entries:
-            ledger.take_over(list(old_and_new_marks(ledger, sync.query.name, rows)))
         calls = mark_calls(ledger, rows)
-        parts = [(call, name) for call in calls for name in call.mark]
-        marks = [call.mark[name] for call, name in parts]
+        marks = [call.mark for call in calls]
+        if ledger.has_old_entries:
+            ledger.take_over(list(marks_and_old_names(sync.query.name, rows)))
         if sync.job.settings.send_only_changes:
-            known = ledger.begin(marks)
-            for (call, name), is_known in zip(parts, known, strict=True):
-                if is_known:
-                    del call.mark[name]
-            for call in calls:
-                keep_marked(call)
+            for call, names in zip(calls, ledger.begin(marks), strict=True):
+                keep_parts(call, names)
         else:
             ledger.begin_all(marks)
         yield rows
@@ -1706,42 +1728,38 @@ def mark_calls(ledger: db.Ledger, rows: Iterable[Row]) -> list[Call]:
             row.update.mark = mark_update(ledger, row.user, row.update.payload)
             calls.append(row.update)
         if row.event and row.event.payload is not None:
-            row.event.mark = {WHOLE: ledger.mark(f"{row.event_id}", row.event.payload)}
+            row.event.mark = ledger.mark(f"{row.event_id}", row.event.payload)
             calls.append(row.event)
     return calls
 
 
-WHOLE = ""  # the name of the only mark of an event, and of an update without fields
-
-
-def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> dict[str, db.Mark]:
-    """A mark for each field of a user update, whichever query sends it."""
+def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> db.Mark:
+    """The mark of a user update, whichever query sends it."""
     kind = "email " if "email" in payload else "userId "
-    if not payload["dataFields"]:  # it makes the user, and no more
-        return {WHOLE: ledger.mark(f"{kind}{user}", payload)}
-    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"])
+    # One without fields makes the user, and no more.
+    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"] or {db.WHOLE: None})
 
 
-def keep_marked(call: Call) -> None:
-    """Leaves in a call the fields that still have a mark; without any it is skipped."""
-    if not call.mark:
+def keep_parts(call: Call, names: Sequence[str]) -> None:
+    """Leaves in a call the fields of these names; one without any is skipped."""
+    key, parts = call.mark
+    if not names:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
         call.mark = None
-    elif WHOLE not in call.mark and call.payload is not None:
+    elif len(names) < len(parts) and call.payload is not None:
+        call.mark = (key, {name: parts[name] for name in names})
         fields_ = call.payload["dataFields"]
-        call.payload["dataFields"] = {name: fields_[name] for name in call.mark}
+        call.payload["dataFields"] = {name: fields_[name] for name in names}
 
 
-def old_and_new_marks(
-    ledger: db.Ledger, query_name: str, rows: Iterable[Row]
-) -> Iterator[tuple[db.Mark, list[db.Mark]]]:
-    """Of each user update the mark that ledgers once had, and those of its fields."""
+def marks_and_old_names(
+    query_name: str, rows: Iterable[Row]
+) -> Iterator[tuple[db.Mark, str, Json]]:
+    """Of each user update the mark, and the name and payload that ledgers once marked."""
     for row in rows:
         if row.update and row.update.payload is not None:
-            old = ledger.mark(f"{query_name} {row.user}", row.update.payload)
-            of_fields = mark_update(ledger, row.user, row.update.payload)
-            yield old, list(of_fields.values())
+            yield row.update.mark, f"{query_name} {row.user}", row.update.payload
 
 
 def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
@@ -1751,9 +1769,10 @@ def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
     for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
+                _, parts = call.mark
                 is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
-                for name, mark in call.mark.items():
-                    ended.append((mark, is_accepted and name not in dropped))
+                accepted = parts.keys() - dropped if is_accepted else ()
+                ended.append((call.mark, accepted))
     ledger.end(ended)
 
 

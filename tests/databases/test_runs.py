@@ -22,6 +22,7 @@ import pytest
 import requests
 
 from db import connect
+from tests.databases import typed_cells
 from tests.databases.queries import run
 from tests.databases.servers import (
     PASSWORD,
@@ -33,6 +34,7 @@ from tests.databases.servers import (
 )
 from tests.fake_iterable import FakeIterable
 from tests.project import ROOT, Finished, Project, check_counts, new_project
+from tests.wire import sent_items
 
 pytestmark = pytest.mark.servers
 
@@ -354,6 +356,49 @@ def test_each_type_arrives_as_what_it_is_and_a_binary_cell_fails_its_call_alone(
     assert {event["email"]: event_id for event_id, event in server.events.items()} == IDS
     assert {event["createdAt"] for event in server.events.values()} == {1783925112}
     assert dict(zip(done.rows[0], done.rows[2], strict=True)) == expected_csv(database)
+
+
+def typed_run(project: Project, server: FakeIterable, fields: str, *keys: str) -> Finished:
+    """A run of a query over the table `typed`, each row an update and an event."""
+    server.reset()
+    lines = [f"user fields: {fields}", "event: seen", f"event fields: {fields}", *keys]
+    comment = "".join(f"-- {line}\n" for line in ("name: typed", "email: email", *lines))
+    project.queries(f"{comment}SELECT * FROM typed ORDER BY number")  # noqa: S608
+    return project.run("--query", "typed", DATABASE_TIMEZONE=typed_cells.ZONE)
+
+
+def ids_by_user(server: FakeIterable) -> dict[str, str]:
+    """The event of each user."""
+    return {event["email"]: event["id"] for event in sent_items(server, "events")}
+
+
+def test_a_typed_query_sends_the_same_from_every_database(
+    project: Project, database: str, server: FakeIterable
+) -> None:
+    change(project, typed_cells.ZONE, *typed_cells.table_statements(database))
+    done = typed_run(project, server, typed_cells.TYPED_NAMES, "event id: number")
+    expected = {user: dump(fields) for user, fields in typed_cells.expected_fields().items()}
+    for kind in ("users", "events"):
+        found = {item["email"]: dump(item["dataFields"]) for item in sent_items(server, kind)}
+        assert found == expected
+    errors = {}
+    for record in done.results["records"]:
+        if not record["overall_success"]:
+            response = record["users_update"]["response"]
+            assert response == record["events_track"]["response"]
+            assert response["code"] == "InvalidValue"
+            errors[record["email"]] = response["msg"]
+    assert errors == typed_cells.expected_errors()
+
+
+def test_types_change_no_event_id(project: Project, database: str, server: FakeIterable) -> None:
+    change(project, typed_cells.ZONE, *typed_cells.table_statements(database))
+    for key in ("event id: number", "event time: number"):
+        typed_run(project, server, typed_cells.TYPED_NAMES, key)
+        typed_ids = ids_by_user(server)
+        assert typed_ids.keys() == typed_cells.expected_fields().keys()
+        typed_run(project, server, typed_cells.NAMES, key)
+        assert typed_ids.items() <= ids_by_user(server).items()
 
 
 # --- Many rows

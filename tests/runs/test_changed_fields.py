@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from db import Ledger
+from db import WHOLE, Ledger
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY, Project
 from tests.runs.rows import BOTH_MODES
@@ -49,6 +50,15 @@ def sent_fields(server: FakeIterable) -> dict[str, Json]:
     for update in sent_items(server, "users"):
         found.setdefault(update["email"], {}).update(update["dataFields"])
     return found
+
+
+def make_old(path: Path) -> None:
+    """Give a ledger of whole updates the form of version 0: digests of 16 bytes, no days."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript("""
+            UPDATE delivered SET digest = CAST(substr(digest, 5, 8) || zeroblob(8) AS BLOB);
+            PRAGMA user_version = 0""")
+    connection.close()
 
 
 @BOTH_MODES
@@ -134,11 +144,9 @@ def test_a_ledger_of_whole_updates_is_taken_over(people: Project, server: FakeIt
     of_bob = {"email": "bob@example.com", "dataFields": {"first": "Bob", "last": "other"}}
     marks = [ledger.mark(f"names {each['email']}", each) for each in (of_ada, of_bob)]
     ledger.begin(marks)
-    ledger.end((mark, True) for mark in marks)
+    ledger.end((mark, [WHOLE]) for mark in marks)
     ledger.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 0")
-    connection.close()
+    make_old(path)
     assert people.run(ONLY, "--dry-run").counts[3] == 1, "which changes nothing"
     assert people.run(ONLY).counts == [1, 0, 0, 1, 0]
     assert sent_fields(server) == {"bob@example.com": {"first": "Bob", "last": None}}
@@ -151,7 +159,7 @@ def test_a_ledger_of_whole_updates_is_taken_over(people: Project, server: FakeIt
 def test_a_ledger_of_a_later_version_is_an_error(people: Project, server: FakeIterable) -> None:
     people.run(ONLY)
     with sqlite3.connect(people.output / "delivery_ledger.sqlite3") as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
     done = people.run(ONLY)
     assert done.code == 2
@@ -198,11 +206,9 @@ def test_of_two_old_entries_that_share_a_field_the_later_sending_stands(
     for query, of_ada in fields.items():
         mark = ledger.mark(f"{query} {USER}", {"email": USER, "dataFields": of_ada})
         ledger.begin([mark])
-        ledger.end([(mark, True)])
+        ledger.end([(mark, [WHOLE])])
     ledger.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 0")
-    connection.close()
+    make_old(path)
     people.sql("DELETE FROM people WHERE first = 'Bob'")
     people.run(ONLY, "--query", "names")
     assert server.users[USER]["last"] == "Lovelace"

@@ -76,6 +76,13 @@ def test_a_cell_that_does_not_fit_its_type_fails_its_call_alone(
         ("event: e\n-- event id: n integer", "1 AS n", "'event id' takes no types"),
         ("user fields: n\n-- merge nested: maybe", "1 AS n", "'merge nested' must be yes or no"),
         ("event: e\n-- event id: n\n-- merge nested: no", "1 AS n", "needs '-- user fields"),
+        ("user fields: n, m, n", "1 AS n, 2 AS m", "line 3, query 'q': 'user fields' names 'n' tw"),
+        ("user fields: n decimal, n text", "1 AS n", "'user fields' names 'n' twice"),
+        (
+            "event: e\n-- event id: n\n-- event fields: n, n",
+            "1 AS n",
+            "line 5, query 'q': 'event fields' names 'n' twice",
+        ),
         ("user fields: n, email", "1 AS n", "'email' cannot be a user field here"),
     ],
 )
@@ -93,7 +100,8 @@ def test_a_column_whose_own_name_ends_in_a_type_is_found_first(
     project: Project, server: FakeIterable
 ) -> None:
     project.queries(
-        "-- name: q\n-- email: email\n-- user fields: birth date, birth date date\n"
+        "-- name: q\n-- email: email\n-- user fields: birth date\n"
+        "-- event: born\n-- event id: birth date\n-- event fields: birth date date\n"
         "SELECT 'a@example.com' AS email, '2026-01-13 08:45' AS \"birth date\""
     )
     assert project.run("--dry-run", QUERY="q").code == 0

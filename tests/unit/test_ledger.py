@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from db import Ledger, LedgerError
+from db import WHOLE, Ledger, LedgerError, Mark
 
-MARKS = [  # of two calls: to change these would send everything once more
-    (-1086782136704404051, bytes.fromhex("1f32a00cdc4f6424bc92de7bdc0fb79f")),
-    (7883437637401596839, bytes.fromhex("18070cbbb431cd6d9b96284508940f00")),
+# Keys and digests of ledgers that users have: to change these would send everything once
+# more. Of an event "a" of version 0 and 1, and of two fields of version 1.
+OLD_EVENT = (-1086782136704404051, bytes.fromhex("1f32a00cdc4f6424bc92de7bdc0fb79f"))
+OLD_FIELDS = [
+    (1647646200162812528, bytes.fromhex("07ec0a564fe9c5d59f678098cb90286c")),
+    (1647646200162722190, bytes.fromhex("f8554562ce294075bc51b5a8222385d0")),
 ]
 
 
@@ -27,13 +31,36 @@ def open_ledger(
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    before = ledger.begin(marks)
+    delivered = []
     ended = []
-    for mark, was_delivered in zip(marks, before, strict=True):
-        if not was_delivered:
-            ended.append((mark, accepted))
+    for mark, names in zip(marks, ledger.begin(marks), strict=True):
+        delivered.append(not names)
+        if names:
+            ended.append((mark, names if accepted else ()))
     ledger.end(ended)
-    return before
+    return delivered
+
+
+def update(ledger: Ledger, fields: dict[str, Any], accepted: bool = True) -> list[str]:
+    """Begins and ends an update of a user; tells which fields were sent."""
+    key, parts = ledger.mark_fields("email a@example.com", fields)
+    [names] = ledger.begin([(key, parts)])
+    sent = {name: parts[name] for name in names}
+    ledger.end([((key, sent), names if accepted else ())])
+    return names
+
+
+def make_old(path: Path, version: int, *entries: tuple[int, bytes]) -> None:
+    """A ledger as programs of before version 2 made it, under the secret p."""
+    with sqlite3.connect(path / "ledger.sqlite3") as old:
+        old.execute(f"PRAGMA user_version = {version}")
+        old.executescript("""
+            PRAGMA application_id = 400730910;
+            CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
+            CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
+            INSERT INTO projects VALUES (x'e0a026604a43e43e0d0379c458b49a1a')""")
+        old.executemany("INSERT INTO delivered VALUES (?, ?, 19990)", entries)
+    old.close()
 
 
 def test_what_was_accepted_is_known_to_the_next_run_until_another_payload_is_sent(
@@ -56,38 +83,119 @@ def test_thousands_of_calls_are_looked_up_at_once(tmp_path: Path) -> None:
     assert deliver(ledger, {**calls, "7": {"n": 0}}) == [number != 7 for number in range(10_000)]
 
 
-def test_a_key_has_sixty_four_bits_and_a_digest_is_of_name_payload_and_secret(
+def test_a_key_has_sixty_four_bits_and_a_part_is_of_name_payload_and_secret(
     tmp_path: Path,
 ) -> None:
-    keys, digests = set(), set()
+    keys, found = set(), set()
     ledger, other = open_ledger(tmp_path, "p"), open_ledger(tmp_path, "q")
     for opened, name, number in itertools.product((ledger, other), "ab", (1, 2)):
-        key, digest = opened.mark(name, {"n": number})
+        key, parts = opened.mark(name, {"n": number})
         keys.add(key)
-        digests.add(digest)
-    assert (len(keys), len(digests)) == (4, 8)
-    many = [ledger.mark(str(number), None)[0] for number in range(1000)]
-    assert -(2**63) <= min(many) < -(2**62)
-    assert 2**62 < max(many) < 2**63
+        found.add(parts[WHOLE])
+        _, parts = opened.mark_fields(name, {"n": number, "m": number})
+        found |= {*parts.values()}
+    assert (len(keys), len(found)) == (4, 24)
+    for mark in (ledger.mark, ledger.mark_fields):
+        many = [mark(str(number), {})[0] for number in range(1000)]
+        assert -(2**63) <= min(many) < -(2**62)
+        assert 2**62 < max(many) < 2**63
 
 
-def test_keys_and_digests_are_those_of_the_ledgers_that_users_have(tmp_path: Path) -> None:
-    ledger = open_ledger(tmp_path)
+@pytest.mark.parametrize("version", [0, 1])
+def test_events_of_the_ledgers_that_users_have_are_known(tmp_path: Path, version: int) -> None:
     fields = {"n": 1, "x": 1.5, "ok": True, "no": None, "é": ["東"]}
     payload = {"email": "a@example.com", "dataFields": fields}
-    assert [ledger.mark(name, payload) for name in ("a", "é")] == MARKS
+    make_old(tmp_path, version, OLD_EVENT)
+    for today in (20_000, 20_050, 20_100):
+        ledger = open_ledger(tmp_path, today=today)
+        assert not ledger.is_new_project
+        assert deliver(ledger, {"a": payload, "é": payload}) == [True, today > 20_000]
+        ledger.close()
+
+
+def take_over(ledger: Ledger, fields: dict[str, Any]) -> None:
+    mark = ledger.mark_fields("email a@example.com", fields)
+    ledger.take_over([(mark, "query a@example.com", fields)])
+
+
+def test_fields_of_a_ledger_of_version_1_are_taken_over(tmp_path: Path) -> None:
+    make_old(tmp_path, 1, *OLD_FIELDS)
+    ledger = open_ledger(tmp_path)
+    assert ledger.has_old_entries
+    take_over(ledger, {"n": 1, "é": "new"})
+    assert update(ledger, {"n": 1, "é": "new", "x": 1}, accepted=False) == ["é", "x"]
+    take_over(ledger, {"n": 1, "é": "東"})
+    assert update(ledger, {"n": 1, "é": "東"}) == ["é"], "what it was before is forgotten"
     ledger.close()
-    with sqlite3.connect(tmp_path / "old.sqlite3") as old:
-        old.executescript(f"""
-            PRAGMA application_id = 400730910;
-            CREATE TABLE delivered (key INTEGER PRIMARY KEY, digest BLOB, day INTEGER);
-            CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
-            INSERT INTO delivered VALUES ({MARKS[0][0]}, x'{MARKS[0][1].hex()}', 19990);
-            INSERT INTO projects VALUES (x'e0a026604a43e43e0d0379c458b49a1a')""")  # noqa: S608
-    old.close()
-    ledger = Ledger(tmp_path / "old.sqlite3", "p", today=20_000)
-    assert not ledger.is_new_project
-    assert deliver(ledger, {"a": payload, "é": payload}) == [True, False]
+    ledger = open_ledger(tmp_path, today=20_050)
+    assert ledger.has_old_entries
+    assert update(ledger, {"n": 1, "é": "東"}) == []
+    ledger.close()
+    assert not open_ledger(tmp_path, today=20_098).has_old_entries
+
+
+def test_what_is_known_already_is_not_looked_for_among_old_entries(tmp_path: Path) -> None:
+    make_old(tmp_path, 0)
+    ledger = open_ledger(tmp_path)
+    update(ledger, {"n": 1})
+    mark = ledger.mark_fields("email a@example.com", {"n": 1})
+    no_payload = object()  # of which a mark cannot be made
+    ledger.take_over([(mark, "query a@example.com", no_payload)])
+    assert update(ledger, {"n": 1}) == []
+
+
+def test_a_field_in_flight_is_not_taken_over(tmp_path: Path) -> None:
+    make_old(tmp_path, 1, OLD_FIELDS[0])
+    ledger = open_ledger(tmp_path)
+    other = ledger.mark_fields("email a@example.com", {"n": 2})
+    ledger.begin([other])
+    take_over(ledger, {"n": 1})
+    assert update(ledger, {"n": 1}, accepted=False) == ["n"]
+
+
+def test_a_users_fields_are_known_one_by_one_whichever_were_sent_together(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    assert update(ledger, {"a": 1, "b": "x"}) == ["a", "b"]
+    assert update(ledger, {"b": "x", "c": None}) == ["c"]
+    assert update(ledger, {"a": 2, "c": None}, accepted=False) == ["a"]
+    ledger.close()
+    ledger = open_ledger(tmp_path)
+    assert update(ledger, {"a": 1, "b": "x", "c": None}) == ["a"]
+    assert update(ledger, {"a": 1, "b": "y", "c": 0}) == ["b", "c"]
+    assert update(ledger, {"a": 1, "b": "y", "c": 0}) == []
+
+
+def test_of_fields_in_flight_the_later_sending_is_what_is_known(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    update(ledger, {"a": 0, "b": 0})
+    first = ledger.mark_fields("email a@example.com", {"a": 1, "b": 0})
+    second = ledger.mark_fields("email a@example.com", {"a": 0, "b": 1})
+    assert ledger.begin([first, second]) == [["a"], ["a", "b"]]
+    ledger.end([((first[0], {"a": first[1]["a"]}), ["a"])])
+    assert ledger.begin([first]) == [["a", "b"]], "both are in flight"
+    ledger.end([(second, ["a", "b"]), (first, ["a"])])
+    assert update(ledger, {"a": 1, "b": 0}, accepted=False) == ["b"]
+
+
+def test_what_is_sent_in_any_case_is_known_afterwards(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    update(ledger, {"a": 1, "b": 1, "c": 1})
+    mark = ledger.mark_fields("email a@example.com", {"a": 1, "b": 2})
+    ledger.begin_all([mark])
+    assert update(ledger, {"a": 1, "c": 1}, accepted=False) == ["a"]
+    ledger.end([(mark, ["b"])])
+    assert update(ledger, {"a": 1, "b": 2, "c": 1}) == ["a"]
+
+
+def test_a_field_that_the_query_lost_is_forgotten_while_the_others_stay(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, today=20_000)
+    update(ledger, {"a": 1, "b": 1})
+    ledger.close()
+    for today in range(20_001, 20_110):
+        ledger = open_ledger(tmp_path, today=today)
+        assert update(ledger, {"a": 1}) == []
+        ledger.close()
+    assert update(open_ledger(tmp_path, today=20_110), {"a": 1, "b": 1}) == ["b"]
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (89, True), (97, True), (98, False)])
@@ -184,12 +292,12 @@ def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(
 ) -> None:
     ledger = open_ledger(tmp_path)
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
-    assert ledger.begin([first, second]) == [False, False]
+    assert ledger.begin([first, second]) == [[WHOLE], [WHOLE]]
     if at_once:
-        ledger.end([(first, True), (second, False)])
+        ledger.end([(first, [WHOLE]), (second, [])])
     else:
-        ledger.end([(first, True)])
-        ledger.end([(second, False)])
+        ledger.end([(first, [WHOLE])])
+        ledger.end([(second, [])])
     assert deliver(ledger, {"a": 1}, accepted=False) == [False]
     assert deliver(ledger, {"a": 2}) == [False]
 
@@ -198,9 +306,87 @@ def test_of_three_calls_the_last_is_sent_though_it_is_like_the_first(tmp_path: P
     ledger = open_ledger(tmp_path)
     deliver(ledger, {"a": 1})
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
-    assert ledger.begin([first, second, first]) == [True, False, False]
-    assert ledger.begin([first]) == [False], "the others are in flight"
-    ledger.end([(second, True), (first, True)])
-    assert ledger.begin([first]) == [False]
-    ledger.end([(first, True), (first, True)])
+    assert ledger.begin([first, second, first]) == [[], [WHOLE], [WHOLE]]
+    assert ledger.begin([first]) == [[WHOLE]], "the others are in flight"
+    ledger.end([(second, [WHOLE]), (first, [WHOLE])])
+    assert ledger.begin([first]) == [[WHOLE]]
+    ledger.end([(first, [WHOLE]), (first, [WHOLE])])
     assert deliver(ledger, {"a": 1}) == [True]
+
+
+def test_a_user_of_four_fields_and_an_event_take_little_room(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    users = 5000
+    for number in range(users):
+        event = ledger.mark(f"event {number}", {})
+        user = ledger.mark_fields(f"user {number}", {"a": number, "b": 1, "c": "x", "d": None})
+        ledger.begin([user, event])
+        ledger.end([(user, user[1]), (event, event[1])])
+    ledger.close()
+    assert (tmp_path / "ledger.sqlite3").stat().st_size < 150 * users
+
+
+class Sends:
+    """A ledger in use, and Iterable, which holds what arrived there."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path = path
+        self.chance = random.Random(seed)
+        self.held: dict[tuple[str, str], int] = {}  # by user and field
+        self.in_flight: list[tuple[str, Mark, dict[str, int]]] = []
+        self.skipped = 0
+        self.ledger = open_ledger(path)
+
+    def begin(self) -> None:
+        """Plan a batch of updates; what is skipped is what Iterable holds."""
+        updates = []
+        for _ in range(self.chance.randrange(1, 4)):
+            names = self.chance.sample("abc", self.chance.randrange(1, 4))
+            fields = {name: self.chance.randrange(2) for name in names}
+            updates.append((self.chance.choice("xy"), fields))
+        marks = [self.ledger.mark_fields(user, fields) for user, fields in updates]
+        if self.chance.random() < 0.2:
+            self.ledger.begin_all(marks)
+            to_send = [list(fields) for _, fields in updates]
+        else:
+            to_send = self.ledger.begin(marks)
+        for (user, fields), (key, parts), names in zip(updates, marks, to_send, strict=True):
+            for name in fields.keys() - set(names):
+                assert self.held[user, name] == fields[name]
+                self.skipped += 1
+            if names:
+                mark = (key, {name: parts[name] for name in names})
+                self.in_flight.append((user, mark, {name: fields[name] for name in names}))
+
+    def end(self) -> None:
+        """Let some calls end, one after the other, some of them without a known outcome."""
+        self.chance.shuffle(self.in_flight)
+        ended = []
+        for _ in range(self.chance.randrange(len(self.in_flight) + 1)):
+            user, mark, fields = self.in_flight.pop()
+            outcome = self.chance.choice(["accepted", "accepted", "lost", "refused"])
+            self.arrive(user, fields if outcome != "refused" else {})
+            ended.append((mark, fields if outcome == "accepted" else ()))
+        self.ledger.end(ended)
+
+    def kill(self) -> None:
+        """End the process: what is in flight arrives, or does not."""
+        for user, _, fields in self.in_flight:
+            self.arrive(user, fields if self.chance.random() < 0.5 else {})
+        self.in_flight = []
+        self.ledger = open_ledger(self.path)
+
+    def arrive(self, user: str, fields: dict[str, int]) -> None:
+        for name, value in fields.items():
+            self.held[user, name] = value
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_after_any_history_nothing_is_skipped_that_iterable_does_not_hold(
+    tmp_path: Path, seed: int
+) -> None:
+    sends = Sends(tmp_path, seed)
+    for _ in range(200):
+        [step] = sends.chance.choices([sends.begin, sends.end, sends.kill], [3, 5, 1])
+        step()
+    assert sends.skipped > 10

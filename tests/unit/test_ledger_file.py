@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db import Ledger, LedgerError, LedgerLockedError
+from db import WHOLE, Ledger, LedgerError, LedgerLockedError
 from tests.alarm import alarm
 from tests.locks import locked
 
@@ -28,13 +28,14 @@ def open_ledger(
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    before = ledger.begin(marks)
-    ledger.end(
-        (mark, accepted)
-        for mark, was_delivered in zip(marks, before, strict=True)
-        if not was_delivered
-    )
-    return before
+    delivered = []
+    ended = []
+    for mark, names in zip(marks, ledger.begin(marks), strict=True):
+        delivered.append(not names)
+        if names:
+            ended.append((mark, names if accepted else ()))
+    ledger.end(ended)
+    return delivered
 
 
 def change(path: Path, sql: str) -> None:
@@ -61,6 +62,7 @@ def then(sql: str) -> Callable[[Path], None]:
         "UPDATE delivered SET digest = 'sixteen letters!'",
         "UPDATE delivered SET digest = x'0102'",
         "UPDATE delivered SET digest = NULL",
+        "UPDATE delivered SET digest = x''",
         "UPDATE delivered SET day = 'monday'",
         "UPDATE delivered SET day = 20000.5",
         "UPDATE delivered SET day = NULL",
@@ -132,11 +134,11 @@ def test_a_call_does_not_begin_or_end_while_another_process_holds_the_ledger(
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
     deliver(ledger, {"a": 1})
     with locked(path):
-        assert ledger.begin([first]) == [True], "this writes nothing"
+        assert ledger.begin([first]) == [[]], "this writes nothing"
         with pytest.raises(LedgerLockedError, match=HELD):
             ledger.begin([second])
         with pytest.raises(LedgerLockedError, match=HELD):
-            ledger.end([(second, True)])
+            ledger.end([(second, [WHOLE])])
     ledger.close()
     assert deliver(open_ledger(tmp_path), {"a": 1}) == [True]
 
