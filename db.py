@@ -34,7 +34,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any, TypeVar
@@ -1233,39 +1232,63 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
 
 # --- What comes more than once ---
 
-_AT_A_TIME = 200_000  # numbers, or entries of several, in memory at a time
-_BLOCK = 24 * 8192  # bytes read at a time, whole entries of one or three numbers
+_BUCKETS = 256  # equal keys are in the same one; a million keys are 4,000 in each
+_CHUNK = 4096  # bytes of a bucket that are written at a time
 
 
-class _Numbers:
-    """Any number of numbers of 64 bits, in a file without a name.
+class _Buckets:
+    """Any number of entries of 64-bit numbers, the key first, in a file without a name.
 
     Where that has no room any more, there are none: they are for warnings alone.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-        self.count = 0
+        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        self._unwritten = [array("q") for _ in range(_BUCKETS)]
+        self._places: list[list[tuple[int, int]]] = [[] for _ in range(_BUCKETS)]
 
-    def add(self, numbers: Iterable[int]) -> None:
+    def add_keys(self, keys: Iterable[int]) -> None:
+        """Add entries of a key alone."""
+        unwritten = self._unwritten
+        for key in keys:
+            unwritten[key % _BUCKETS].append(key)
+        self._write()
+
+    def add(self, entries: Iterable[tuple[int, ...]]) -> None:
+        """Add entries, all of them equally long."""
+        for entry in entries:
+            self._unwritten[entry[0] % _BUCKETS].extend(entry)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the buckets that are worth it."""
         if self._file.closed:
-            return
-        data = array("q", numbers)
-        try:
-            self._file.write(data)
-            self.count += len(data)
-        except OSError:
             self.close()
+        for number, numbers in enumerate(self._unwritten):
+            if len(numbers) * numbers.itemsize >= _CHUNK:
+                try:
+                    place = self._file.seek(0, os.SEEK_END)
+                    size = self._file.write(numbers)
+                except OSError:
+                    self.close()
+                    return
+                self._places[number].append((place, size))
+                self._unwritten[number] = array("q")
 
-    def blocks(self) -> Iterator[array[int]]:
-        if self._file.closed:
-            return
-        self._file.seek(0)
-        while data := self._file.read(_BLOCK):
-            yield array("q", data)
+    def __iter__(self) -> Iterator[array[int]]:
+        """The numbers of each bucket."""
+        for number, unwritten in enumerate(self._unwritten):
+            numbers = array("q")
+            for place, size in self._places[number]:
+                self._file.seek(place)
+                numbers.frombytes(self._file.read(size))
+            yield numbers + unwritten
 
     def close(self) -> None:
+        """Forget all of it."""
         self._file.close()
+        self._unwritten = [array("q") for _ in range(_BUCKETS)]
+        self._places = [[] for _ in range(_BUCKETS)]
 
 
 class Tally:
@@ -1273,27 +1296,23 @@ class Tally:
 
     def __init__(self, directory: Path) -> None:
         """`directory` has room for 8 bytes a key."""
-        self._keys = _Numbers(directory)
+        self._buckets = _Buckets(directory)
 
     def note(self, keys: Iterable[int]) -> None:
-        """Take notice of keys, hashed to 64 bits. It costs 0.2 us a key."""
-        self._keys.add(keys)
+        """Take notice of keys, hashed to 64 bits."""
+        self._buckets.add_keys(keys)
 
     def count_repeated(self) -> int:
-        """How many keys came more than once. It costs 0.6 us a key of a million."""
+        """How many keys came more than once."""
         repeated = 0
-        parts = 1 + self._keys.count // _AT_A_TIME
-        for part in range(parts):
-            chosen: list[int] = []
-            for block in self._keys.blocks():
-                chosen += [key for key in block if key % parts == part]
-            if len(set(chosen)) < len(chosen):
-                repeated += sum(times > 1 for times in Counter(chosen).values())
+        for keys in self._buckets:
+            if len(set(keys)) < len(keys):
+                repeated += sum(times > 1 for times in Counter(keys).values())
         return repeated
 
     def close(self) -> None:
         """Remove the file."""
-        self._keys.close()
+        self._buckets.close()
 
 
 class Differences:
@@ -1301,29 +1320,28 @@ class Differences:
 
     def __init__(self, directory: Path) -> None:
         """`directory` has room for 24 bytes an entry."""
-        self._numbers = _Numbers(directory)
+        self._buckets = _Buckets(directory)
 
     def note(self, entries: Iterable[tuple[int, int, int]]) -> None:
         """Take notice of keys and values, hashed to 64 bits, and of their sources' numbers."""
-        self._numbers.add(chain.from_iterable(entries))
+        self._buckets.add(entries)
 
     def count(self) -> int:
         """How many keys there are of that kind."""
-        differing: set[int] = set()
-        parts = 1 + self._numbers.count // (3 * _AT_A_TIME)
-        for part in range(parts):
+        differing = 0
+        for numbers in self._buckets:
             first: dict[int, tuple[int, int]] = {}
-            for block in self._numbers.blocks():
-                for key, value, source in zip(block[::3], block[1::3], block[2::3], strict=True):
-                    if key % parts == part:
-                        first_value, first_source = first.setdefault(key, (value, source))
-                        if value != first_value and source != first_source:
-                            differing.add(key)
-        return len(differing)
+            found = set()
+            for key, value, source in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+                first_value, first_source = first.setdefault(key, (value, source))
+                if value != first_value and source != first_source:
+                    found.add(key)
+            differing += len(found)
+        return differing
 
     def close(self) -> None:
         """Remove the file."""
-        self._numbers.close()
+        self._buckets.close()
 
 
 # --- The ledger ---
