@@ -1445,9 +1445,9 @@ class Ledger:
         self._text_hashes: dict[str, int] = {}
         project = hashlib.blake2b(secret.encode(), digest_size=16)
         self._project = project.digest()
-        # Calls that began and did not end, by the key and the name of each of their parts.
+        # Of the calls that began and did not end, by key, the names of each one's parts.
         # The entries that are kept have no such part.
-        self._in_flight: dict[tuple[int, str], int] = {}
+        self._in_flight: dict[int, list[tuple[str, ...]]] = {}
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
@@ -1608,10 +1608,13 @@ class Ledger:
 
     def _start(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
         """They are in flight. Returns whether anything of an entry was forgotten for that."""
-        for name in parts:
-            place = (key, name)
-            self._in_flight[place] = self._in_flight.get(place, 0) + 1
+        if not parts:
+            return False
+        self._in_flight.setdefault(key, []).append(tuple(parts))
         return bool(entry) and _forget(entry, parts.values())
+
+    def _is_in_flight(self, key: int, name: str) -> bool:
+        return any(name in names for names in self._in_flight.get(key, ()))
 
     def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
         """Replace entries of before version 2 by what they say of the fields of users.
@@ -1643,7 +1646,7 @@ class Ledger:
         """Add to an entry what it does not know; what was sent since stays as it is."""
         known_fields = {part[:4] for part in entry}
         for name, part in parts.items():
-            if part[:4] not in known_fields and (key, name) not in self._in_flight:
+            if part[:4] not in known_fields and not self._is_in_flight(key, name):
                 entry[part] = self._today
 
     def end(self, calls: Iterable[tuple[Mark, Collection[str]]]) -> None:
@@ -1657,16 +1660,16 @@ class Ledger:
         """
         ended: dict[tuple[int, str], bytes | None] = {}
         for (key, parts), names in calls:
+            calls_in_flight = self._in_flight[key]
+            calls_in_flight.remove(tuple(parts))
+            if not calls_in_flight:
+                del self._in_flight[key]
             for name, part in parts.items():
-                place = (key, name)
-                others = self._in_flight.pop(place) - 1
-                if others:
-                    self._in_flight[place] = others
-                ended[place] = part if name in names else None
+                ended[key, name] = part if name in names else None
         accepted = []
-        for place, ended_part in ended.items():
-            if ended_part is not None and place not in self._in_flight:
-                accepted.append((place[0], ended_part))
+        for (key, name), ended_part in ended.items():
+            if ended_part is not None and not self._is_in_flight(key, name):
+                accepted.append((key, ended_part))
         if accepted:
             self._record(accepted)
 
