@@ -405,6 +405,7 @@ def start_log(settings: Settings, verbose: bool) -> None:
     for name in ("main", "iterable_client", "db"):
         logging.getLogger(name).setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+    logging.getLogger("thrift").setLevel(logging.CRITICAL)  # it raises what it says, too
 
 
 class OwnLog(RotatingFileHandler):

@@ -1,16 +1,19 @@
-"""Private PostgreSQL and MariaDB servers for tests.
+"""Private PostgreSQL, MariaDB and Spark servers for tests, and DuckDB files.
 
     with postgresql() as url, mariadb() as other_url:
         load_sample_data(url)
 
 Each runs in a temporary directory, on a free port, and is gone at the end. They need the programs
-of Debian's packages postgresql and mariadb-server, and the drivers of requirements-ci.txt.
+of Debian's packages postgresql, mariadb-server and openjdk-17-jre-headless, the drivers of
+requirements-ci.txt, and SPARK_HOME: the folder of the Python package pyspark, in a virtual
+environment of its own.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,7 +29,7 @@ from tests.project import ROOT
 
 PASSWORD = "p@ss:w/rd#1%?"  # all that a URL has to escape
 MARIADB_ZONES = ("Europe/Berlin", "Pacific/Honolulu")  # the others stay unknown to the server
-START_SECONDS = 60
+START_SECONDS = 180  # Spark takes 10 to 20, and more where others want the processors, too
 
 
 @contextmanager
@@ -121,6 +124,58 @@ def _mariadb_command(directory: Path, port: int) -> list[str]:
     ]
 
 
+@contextmanager
+def spark() -> Iterator[str]:
+    """Start Spark's Thrift server; the URL is that of its database `default`."""
+    directory = Path(tempfile.mkdtemp(prefix="spark-", dir="/tmp"))
+    port = _free_port()
+    log = directory / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            _spark_command(directory, port),
+            cwd=directory,
+            env=_spark_environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait_for(port, process, log)
+        yield f"hive://127.0.0.1:{port}/default"
+    finally:
+        process.kill()  # there is nothing to keep, and a good end takes seconds
+        process.wait(START_SECONDS)
+        shutil.rmtree(directory)
+
+
+def _spark_environment() -> dict[str, str]:
+    return {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOG_DIR": "/nonexistent"}
+
+
+def _spark_command(directory: Path, port: int) -> list[str]:
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.hadoop.hive.server2.thrift.bind.host": "127.0.0.1",
+        "spark.hadoop.hive.server2.thrift.port": str(port),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": (
+            f"jdbc:derby:;databaseName={directory}/metastore;create=true"
+        ),
+        "spark.driver.extraJavaOptions": (
+            f"-Dderby.system.home={directory} -Djava.io.tmpdir={directory}"
+        ),
+        "spark.local.dir": str(directory),
+        "spark.sql.warehouse.dir": f"{directory}/warehouse",
+        "spark.sql.session.timeZone": "Asia/Tokyo",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.ui.enabled": "false",
+    }
+    command = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", "--master", "local[2]"]
+    command += ["--driver-memory", "1g"]
+    command += ["--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"]
+    for name, value in settings.items():
+        command += ["--conf", f"{name}={value}"]
+    return [*command, "spark-internal"]
+
+
 def execute(url: str, *statements: str) -> None:
     """Run statements as they stand, each of them committed."""
     connection = _connect(url)
@@ -134,6 +189,10 @@ def execute(url: str, *statements: str) -> None:
 def _connect(url: str) -> Any:
     """A connection of the driver's own, which commits each statement."""
     parts = urlsplit(url)
+    if parts.scheme == "duckdb":
+        return importlib.import_module("duckdb").connect(parts.path[1:])
+    if parts.scheme == "hive":
+        return importlib.import_module("pyhive.hive").connect(parts.hostname, parts.port)
     place: dict[str, Any] = {
         "host": parts.hostname,
         "port": parts.port,
@@ -149,6 +208,8 @@ def _connect(url: str) -> Any:
 
 def setting_zone(url: str, zone: str) -> str:
     """The statement that gives a session that zone."""
+    if url.startswith("duckdb"):
+        return f"SET TimeZone = '{zone}'"
     if not url.startswith("mysql"):
         return f"SET TIME ZONE '{zone}'"
     if zone == "UTC":  # which MariaDB knows by its offset only
@@ -161,9 +222,19 @@ def sample_statements() -> list[str]:
     return _statements((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
 
 
-def load_sample_data(url: str) -> None:
-    """Create the sample tables; their times are UTC."""
-    execute(url, setting_zone(url, "UTC"), *sample_statements())
+def load_sample_data(url: str, zone: str = "UTC") -> None:
+    """Create the sample tables; their times are in that zone."""
+    statements = sample_statements()
+    if url.startswith("hive"):
+        statements = list(map(_adapt_to_spark, statements))
+    execute(url, setting_zone(url, zone), *statements)
+
+
+def _adapt_to_spark(statement: str) -> str:
+    """Spark's tables take no keys, its INSERT no text for a time, and '' is no quote to it."""
+    no_keys = re.sub(r",\s*FOREIGN KEY.*|PRIMARY KEY", "", statement)
+    times = re.sub(r"('\d{4}-\d\d-\d\d \d\d:\d\d:\d\d')", r"TIMESTAMP \1", no_keys)
+    return times.replace("''", "\\'")
 
 
 def _statements(script: str) -> list[str]:
@@ -219,12 +290,12 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once the server answers; MariaDB opens its port only after its init file."""
+    """Return once the server answers; it opens its port when all is ready."""
     deadline = time.monotonic() + START_SECONDS
     with socket.socket() as probe:
         while probe.connect_ex(("127.0.0.1", port)):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"MariaDB did not start: {log.read_text()}")
+                raise RuntimeError(f"The server did not start: {log.read_text()}")
             time.sleep(0.05)
 
 
