@@ -1034,11 +1034,15 @@ def _ending_hive(cursor: Any, engine: Any) -> Iterator[None]:
 
 
 def _cancel_hive(cursor: Any, engine: Any) -> None:
-    """Cancel it over another connection: ours may be in the middle of an answer."""
+    """End it over another connection: ours may be in the middle of an answer.
+
+    Not with CancelOperation, which Spark ignores once there may be rows: most of the
+    work is done as they are fetched.
+    """
     types = importlib.import_module("TCLIService.ttypes")
-    request = types.TCancelOperationReq(operationHandle=cursor._operationHandle)
+    request = types.TCloseOperationReq(operationHandle=cursor._operationHandle)
     with suppress(Exception), closing(engine.raw_connection()) as other:
-        other.driver_connection.client.CancelOperation(request)
+        other.driver_connection.client.CloseOperation(request)
 
 
 def _drop_hive(cursor: Any) -> None:
@@ -1150,7 +1154,7 @@ _ENGINES = {
         packages=("snowflake-sqlalchemy==2.1.0",),
         session=("ALTER SESSION SET TIMEZONE = '{zone}'",),
     ),
-    "bigquery": _Engine(packages=("sqlalchemy-bigquery",)),
+    "bigquery": _Engine(packages=("sqlalchemy-bigquery==1.17.3",)),
 }
 
 

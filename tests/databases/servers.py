@@ -12,18 +12,22 @@ environment of its own.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import urlopen
 
 from tests.project import ROOT
 
@@ -124,49 +128,64 @@ def _mariadb_command(directory: Path, port: int) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Spark:
+    """A running Thrift server of Spark's."""
+
+    url: str  # of its database `default`
+    status_url: str  # of Spark's own API
+    process: subprocess.Popen[bytes]
+
+    def jobs(self) -> list[str]:
+        """The states of all jobs that it has or had: RUNNING, SUCCEEDED, FAILED."""
+        applications = self._ask("/applications")
+        jobs = self._ask(f"/applications/{applications[0]['id']}/jobs")
+        return [job["status"] for job in jobs]
+
+    def _ask(self, path: str) -> Any:
+        with urlopen(f"{self.status_url}/api/v1{path}") as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+
+
 @contextmanager
-def spark() -> Iterator[str]:
-    """Start Spark's Thrift server; the URL is that of its database `default`."""
+def spark() -> Iterator[Spark]:
+    """Start Spark's Thrift server."""
+    if "SPARK_HOME" not in os.environ:
+        raise RuntimeError("SPARK_HOME names no folder of Spark's: .ci/run shows how to make one")
     directory = Path(tempfile.mkdtemp(prefix="spark-", dir="/tmp"))
-    port = _free_port()
+    port, status_port = _free_port(), _free_port()
     log = directory / "log"
+    command = _spark_command(directory, port, status_port)
+    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            _spark_command(directory, port),
-            cwd=directory,
-            env=_spark_environment(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            command, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         _wait_for(port, process, log)
-        yield f"hive://127.0.0.1:{port}/default"
+        url = f"hive://127.0.0.1:{port}/default"
+        yield Spark(url, f"http://127.0.0.1:{status_port}", process)
     finally:
         process.kill()  # there is nothing to keep, and a good end takes seconds
         process.wait(START_SECONDS)
         shutil.rmtree(directory)
 
 
-def _spark_environment() -> dict[str, str]:
-    return {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOG_DIR": "/nonexistent"}
-
-
-def _spark_command(directory: Path, port: int) -> list[str]:
+def _spark_command(directory: Path, port: int, status_port: int) -> list[str]:
     settings = {
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": (
+            f"-Djava.io.tmpdir={directory} -Dderby.system.home={directory} "
+            "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+        ),
         "spark.hadoop.hive.server2.thrift.bind.host": "127.0.0.1",
         "spark.hadoop.hive.server2.thrift.port": str(port),
-        "spark.hadoop.javax.jdo.option.ConnectionURL": (
-            f"jdbc:derby:;databaseName={directory}/metastore;create=true"
-        ),
-        "spark.driver.extraJavaOptions": (
-            f"-Dderby.system.home={directory} -Djava.io.tmpdir={directory}"
-        ),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",
         "spark.local.dir": str(directory),
         "spark.sql.warehouse.dir": f"{directory}/warehouse",
         "spark.sql.session.timeZone": "Asia/Tokyo",
         "spark.sql.shuffle.partitions": "4",
-        "spark.ui.enabled": "false",
+        "spark.ui.port": str(status_port),
     }
     command = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", "--master", "local[2]"]
     command += ["--driver-memory", "1g"]
@@ -189,11 +208,15 @@ def execute(url: str, *statements: str) -> None:
 def _connect(url: str) -> Any:
     """A connection of the driver's own, which commits each statement."""
     parts = urlsplit(url)
+    place: dict[str, Any]
+    if parts.scheme == "sqlite":
+        return sqlite3.connect(parts.path[1:], isolation_level=None)
     if parts.scheme == "duckdb":
         return importlib.import_module("duckdb").connect(parts.path[1:])
     if parts.scheme == "hive":
-        return importlib.import_module("pyhive.hive").connect(parts.hostname, parts.port)
-    place: dict[str, Any] = {
+        place = {"host": parts.hostname, "port": parts.port, "database": parts.path[1:]}
+        return importlib.import_module("pyhive.hive").connect(**place)
+    place = {
         "host": parts.hostname,
         "port": parts.port,
         "user": parts.username,
