@@ -279,6 +279,7 @@ PYHIVE = '"sqlalchemy==2.0.58" "pyhive[hive-pure-sasl]==0.7.0"'
         ("duckdb:///a.db", '"sqlalchemy==2.0.58" "duckdb==2.0.1" "duckdb-engine==0.17.0"'),
         ("trino://u:secret@h/d", '"sqlalchemy==2.0.58" "trino[sqlalchemy]==0.340.0"'),
         ("snowflake://u:secret@h/d", '"sqlalchemy==2.0.58" "snowflake-sqlalchemy==2.1.0"'),
+        ("bigquery://h/d", '"sqlalchemy==2.0.58" "sqlalchemy-bigquery==1.17.3"'),
         ("unheard_of+evil://u:secret@h/d", '"sqlalchemy==2.0.58"'),
     ],
 )
@@ -291,6 +292,8 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
         connect(url, UTC)
     line = f"'/opt/my env/python' -m pip install {packages}"
     assert str(caught.value).endswith(f" is not installed: {line}")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert packages in readme
     assert "secret" not in str(caught.value)
 
 
