@@ -4,11 +4,13 @@
     with connect("sqlite:///app.db", ZoneInfo("UTC")) as database:
         columns, rows = database.rows(queries["active_users"], since, until)
 
-Connections are read-only. SQLite needs the standard library alone; every other
+Connections are read-only where the database can be told so (_ENGINES says what each is
+told). SQLite needs the standard library alone; every other
 database goes through SQLAlchemy Core, imported only then.
 
 In this file, from top to bottom: the queries file; the form of a URL;
-connections, to SQLite and through SQLAlchemy; times; the spool; the ledger.
+connections, to SQLite and through SQLAlchemy, and what each engine needs; times;
+the spool; the ledger.
 """
 
 from __future__ import annotations
@@ -485,7 +487,7 @@ def _make_url_error(form: str) -> DatabaseError:
 
 
 class Database(AbstractContextManager["Database"]):
-    """A read-only connection, in one transaction. Leave it by `with` or close()."""
+    """A connection for reading. Leave it by `with` or close()."""
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
     _secrets: Sequence[str] = ()  # what must not show, longest first

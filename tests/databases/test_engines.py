@@ -10,8 +10,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -450,6 +452,27 @@ def test_what_a_client_says_of_its_url_is_shown_in_one_line(url: str, reason: st
     assert "s3cret" not in text
     assert "\n" not in text
     assert "%40" not in text
+
+
+def test_a_session_of_trino_is_in_the_zone() -> None:
+    zones = []
+
+    class Coordinator(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            zones.append(self.headers["X-Trino-Time-Zone"])
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Coordinator) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(DatabaseError, match="403"):
+                connect(f"trino://app@127.0.0.1:{server.server_port}/shop", ZoneInfo("Asia/Tokyo"))
+        finally:
+            server.shutdown()
+    assert set(zones) == {"Asia/Tokyo"}
 
 
 def test_where_a_password_seems_not_to_be_encoded_a_refusal_shows_how(urls: Urls) -> None:
