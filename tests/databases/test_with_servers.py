@@ -574,7 +574,6 @@ def test_a_signal_is_handled_during_a_long_query(
         ("mariadb://u:secret@h/d", "pymysql", '"PyMySQL==1.2.4"'),
         ("trino://u:secret@h/d", "trino", '"trino[sqlalchemy]==0.340.0"'),
         ("snowflake://u:secret@h/d", "snowflake", '"snowflake-sqlalchemy==2.1.0"'),
-        ("hive://u@h/d", "pyhive", '"pyhive[hive-pure-sasl]==0.7.0"'),
         # A bare `pip install pyhive` leaves this out, and only connecting tells
         ("hive://u@127.0.0.1:9/d", "thrift_sasl", '"pyhive[hive-pure-sasl]==0.7.0"'),
         ("hive+evil://u:secret@h/d", "no_module", '"pyhive[hive-pure-sasl]==0.7.0"'),
