@@ -535,6 +535,7 @@ def set_handlers(handlers: Sequence[logging.Handler], level: str) -> None:
     for name in ("main", "iterable_client", "db"):
         logging.getLogger(name).setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+    logging.getLogger("thrift").setLevel(logging.CRITICAL)  # it raises what it says, too
 
 
 class OwnLog(RotatingFileHandler):

@@ -503,11 +503,9 @@ def check_failed(project: Project, server: FakeIterable, done: Finished, reason:
         ((r"1:\d+/", "1:9/"), "", "Connection refused|Can't connect"),
         (("/app$", "/nowhere"), "", '"nowhere" does not exist|Unknown database'),
         (SAME, "SELECT * FROM nowhere WHERE at < :until", "queries.sql, line 1.* exist"),
-        (SAME, "DELETE FROM safe RETURNING email", "DELETE|READ ONLY"),
         (SAME, "SELECT steal() AS page", "cannot execute DELETE|READ ONLY"),
-        (SAME, "DROP TABLE safe", "DROP|READ ONLY"),
     ],
-    ids=["password", "host", "port", "database", "table", "DELETE", "function", "DROP"],
+    ids=["password", "host", "port", "database", "table", "function"],
 )
 def test_a_database_that_refuses_is_one_line_and_nothing_is_sent(
     project: Project,
