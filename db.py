@@ -4,11 +4,13 @@
     with connect("sqlite:///app.db", ZoneInfo("UTC")) as database:
         columns, rows = database.rows(queries["active_users"], since, until)
 
-Connections are read-only. SQLite needs the standard library alone; every other
+Connections are read-only where the database can be told so (_ENGINES says what each is
+told). SQLite needs the standard library alone; every other
 database goes through SQLAlchemy Core, imported only then.
 
 In this file, from top to bottom: the queries file; the form of a URL;
-connections, to SQLite and through SQLAlchemy; times; the spool; the ledger.
+connections, to SQLite and through SQLAlchemy, and what each engine needs; times;
+the spool; the ledger.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ import marshal
 import os
 import pickle
 import re
+import shlex
 import sqlite3
 import stat
 import struct
+import sys
+import tempfile
 from abc import abstractmethod
+from array import array
 from collections import Counter, UserString
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -33,7 +39,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
 from uuid import UUID
@@ -63,6 +69,7 @@ _MOST_BYTES = 1_000_000  # of a queries file; nobody writes more
 _NAME_LINE = re.compile(r"\s*--\s*name\s*:")
 _COMMENT_LINE = re.compile(r"\s*(--|$)")
 _KEY_LINE = re.compile(r"--\s+([^:]+):(.*)")
+_QUERY_START = re.compile(r"\s*(\(|(SELECT|WITH|VALUES)\b)", re.IGNORECASE)
 
 # What in a statement is a comment, a parameter, or its end. Quoted text makes
 # tokens of its own, so that nothing in it is mistaken for one of these; 'it''s'
@@ -99,6 +106,11 @@ class Query:
     line: int  # of `-- name:`
     keys: Mapping[str, str]
     key_lines: Mapping[str, int]
+
+    @property
+    def has_since(self) -> bool:
+        """Whether it looks at a window: then its SQL uses :since."""
+        return any(token["parameter"] == "since" for token in _TOKENS.finditer(self.sql))
 
     def error(self, message: str, key: str = "") -> QueryFileError:
         """An error about this query, to raise.
@@ -319,8 +331,22 @@ def _parse_sql(source: _Source, text: str, first: int) -> str:
         line = first + text.count("\n", 0, end + second.start())
         advice = "give it a '-- name: x' of its own"
         raise source.error(line, f"a second statement begins here: {advice}")
-    has_code = bool(code[:end].strip())
-    return text[:end].rstrip() if has_code else ""
+    if not code[:end].strip():
+        return ""
+    _check_beginning(source, code[:end], first)
+    return text[:end].rstrip()
+
+
+def _check_beginning(source: _Source, code: str, first: int) -> None:
+    """Raise QueryFileError where the SQL is no query: a slip must not change a database.
+
+    Not every engine can be told to read only: Spark carried a CREATE TABLE out.
+    """
+    if not _QUERY_START.match(code):
+        blank = len(code) - len(code.lstrip())
+        line = first + code.count("\n", 0, blank)
+        message = "this is no query: it begins with SELECT, WITH, VALUES or ("
+        raise source.error(line, message)
 
 
 def _blank_comment(token: re.Match[str]) -> str:
@@ -334,6 +360,11 @@ _SQLITE = ("sqlite", "sqlite+pysqlite")  # what the standard library opens
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*", re.ASCII)
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _URL_IS = "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database"
+_ENCODINGS = (
+    "with what is special in its password percent-encoded "
+    "(@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)"
+)
+_SPECIAL = re.compile("[@:/?#]|%(?![0-9A-Fa-f]{2})")
 
 
 def check_url(text: str) -> str:
@@ -356,8 +387,16 @@ def check_url(text: str) -> str:
     if not separator or not _SCHEME.fullmatch(scheme) or _CONTROL.search(rest):
         raise ValueError(_URL_IS)
     if scheme.lower() not in _SQLITE and not _is_unambiguous(rest):
-        raise ValueError(_URL_IS)
+        hint = f", {_ENCODINGS}" if _has_special_password(text) else ""
+        raise ValueError(_URL_IS + hint)
     return text
+
+
+def _has_special_password(url: str) -> bool:
+    """Whether the password seems to hold what means something in a URL."""
+    credentials = url.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2]
+    return bool(_SPECIAL.search(password))
 
 
 def _is_unambiguous(rest: str) -> bool:
@@ -408,8 +447,13 @@ def printable(text: str) -> str:
 # --- Connections ---
 
 # What an error may quote: a value, unless it is a zone or a token of the SQL, and
-# somebody's address anywhere.
-_VALUE = re.compile(r"""(JSON path error near |(?<!zone)(?<!Zone")(?<!token): )['"].*""")
+# somebody's address anywhere. The second line is for Spark and DuckDB.
+_VALUE = re.compile(
+    r"""(JSON\ path\ error\ near\ |(?<!zone)(?<!Zone")(?<!token):\ )['"].*
+    | (\b(?:value|[Ss]tring|[Tt]ext)\ )['"\d-].*
+    """,
+    re.VERBOSE,
+)
 _ADDRESS = re.compile(r"[^\s'\"(=<]+@[^\s'\")>]+\.[^\s'\")>]+")
 
 
@@ -438,24 +482,20 @@ def connect(url: str, zone: ZoneInfo, patience: float = 30) -> Database:
     """
     try:
         check_url(url)
-    except ValueError:
-        raise _make_url_error() from None
+    except ValueError as error:
+        raise _make_url_error(str(error)) from None
     scheme, _, rest = url.partition("://")
     if scheme.lower() in _SQLITE:
         return _SQLite(rest, zone, patience)
     return _SQLAlchemy(url, zone)
 
 
-def _make_url_error() -> DatabaseError:
-    return DatabaseError(
-        f"DATABASE_URL cannot be read: it must be {_URL_IS}, "
-        "with special characters in any part percent-encoded "
-        "(@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)."
-    )
+def _make_url_error(form: str) -> DatabaseError:
+    return DatabaseError(f"DATABASE_URL cannot be read: it must be {form}.")
 
 
 class Database(AbstractContextManager["Database"]):
-    """A read-only connection, in one transaction. Leave it by `with` or close()."""
+    """A connection for reading. Leave it by `with` or close()."""
 
     _failures: tuple[type[Exception], ...]  # what the driver raises
     _secrets: Sequence[str] = ()  # what must not show, longest first
@@ -517,11 +557,15 @@ class Database(AbstractContextManager["Database"]):
 
     def _describe(self, error: Exception) -> str:
         """What was said: one line, without SQL, values and secrets."""
-        text = _shorten(error)
+        text = _shorten(self._find_sentence(error))
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        text = _VALUE.sub(r"\1***", text)
+        text = _VALUE.sub(r"\1\2***", text)
         return printable(_ADDRESS.sub("***", text))
+
+    def _find_sentence(self, error: Exception) -> str:
+        """What of an error a person can read."""
+        return str(error)
 
     @abstractmethod
     def close(self) -> None:
@@ -648,17 +692,9 @@ _DRIVERS = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
 }
-_PACKAGES = {  # what pip calls the package of a driver or dialect
-    "psycopg": "psycopg[binary]",
-    "psycopg2": "psycopg2-binary",
-    "pymysql": "PyMySQL",
-    "mysqldb": "mysqlclient",
-    "hive": "pyhive[hive]",
-    "snowflake": "snowflake-sqlalchemy",
-    "trino": "trino[sqlalchemy]",
-}
 _ROWS_A_ROUND_TRIP = 500
 _SECRET_PARAMETER = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+_SQLALCHEMY = "sqlalchemy==2.0.58"
 
 
 class _SQLAlchemy(Database):
@@ -669,52 +705,49 @@ class _SQLAlchemy(Database):
         self._zone = zone
         scheme, _, rest = url.partition("://")
         scheme = _DRIVERS.get(scheme.lower(), scheme)
+        self._engine = _find_engine(scheme)
         sqlalchemy = _import_sqlalchemy(scheme)
         self._text = sqlalchemy.text
         parsed = _parse_url(sqlalchemy, f"{scheme}://{rest}")
         self._secrets = _find_secrets(parsed)
         try:
-            engine = _create_engine(sqlalchemy, parsed, scheme)
-            self._dialect = engine.dialect
-            self._connection = engine.connect()
-            self._begin()
-        except DatabaseError:
-            raise
+            self._connect(sqlalchemy, parsed)
+        except (ImportError, sqlalchemy.exc.NoSuchModuleError):
+            self.close()
+            raise _make_install_error(scheme) from None
         except Exception as error:
             self.close()
             reason = self._describe(error)
-            message = f"Cannot use {describe_url(url)}: {reason}. {_advise(reason)}"
+            message = f"Cannot use {describe_url(url)}: {reason}. {_advise(url, reason)}"
             raise DatabaseError(message) from None
 
-    def _begin(self) -> None:
-        """Make the transaction read-only, one snapshot for all, in our zone."""
-        if self._dialect.name == "postgresql":
-            self._begin_postgresql()
-        elif self._dialect.name in ("mysql", "mariadb"):
-            self._begin_mysql()
+    def _connect(self, sqlalchemy: Any, url: Any) -> None:
+        arguments = self._engine.connect_arguments(url, self._zone)
+        engine = sqlalchemy.create_engine(
+            url, connect_args=arguments, poolclass=sqlalchemy.NullPool, hide_parameters=True
+        )
+        self._dialect = engine.dialect
+        if self._engine.execute:
+            sqlalchemy.event.listen(engine, "do_execute", self._engine.execute)
+        self._connection = engine.connect()
+        if self._engine.prepare:
+            self._engine.prepare(self._connection.connection.driver_connection)
+        for statement in self._engine.session:
+            self._run(statement.format(zone=self._name_zone()))
+        # Some dialects connect no earlier.
+        self._run("SELECT 1")
 
-    def _begin_postgresql(self) -> None:
-        self._run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        set_zone = "SELECT set_config('TimeZone', :zone, true)"
-        self._run(set_zone, zone=self._zone.key)
-        # All rows will be read: PostgreSQL must not plan for the first tenth of them,
-        # as it does for a cursor.
-        self._run("SELECT set_config('cursor_tuple_fraction', '1', true)")
-        if self._dialect.driver == "psycopg":
-            connection = self._connection.connection.driver_connection
-            _keep_unreadable_times(connection)
+    def _name_zone(self) -> str:
+        if self._zone.key in ("UTC", "Etc/UTC"):
+            return self._engine.utc
+        return self._zone.key
 
-    def _begin_mysql(self) -> None:
-        zone = self._zone.key
-        if zone in ("UTC", "Etc/UTC"):
-            zone = "+00:00"  # needs no zone tables
-        self._run("SET time_zone = :zone", zone=zone)
-        # Of the session: a CREATE or DROP commits the transaction that it is in and
-        # would run after it.
-        self._run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    def _run(self, sql: str) -> None:
+        self._connection.execute(self._text(sql)).close()
 
-    def _run(self, sql: str, **parameters: str) -> None:
-        self._connection.execute(self._text(sql), parameters)
+    def _find_sentence(self, error: Exception) -> str:
+        cause = getattr(error, "orig", None) or error  # of SQLAlchemy's errors
+        return self._engine.find_sentence(cause) or type(cause).__name__
 
     def _execute(self, sql: str, bounds: _Bounds) -> tuple[Columns, Iterable[Cells]]:
         if self._result:
@@ -730,6 +763,8 @@ class _SQLAlchemy(Database):
         columns = tuple(self._result.keys())
         if self._dialect.driver == "pymysql":
             return columns, read_pymysql(self._result)
+        if self._dialect.name == "hive":
+            return columns, _read_hive(self._result.cursor, self._connection.engine)
         return columns, map(tuple, self._result)
 
     def close(self) -> None:
@@ -746,21 +781,28 @@ def _import_sqlalchemy(scheme: str) -> Any:
     try:
         return importlib.import_module("sqlalchemy")
     except ImportError:
-        package = _find_package(scheme)
-        raise _make_install_error(scheme, "sqlalchemy", package) from None
+        raise _make_install_error(scheme, _SQLALCHEMY) from None
 
 
-def _make_install_error(scheme: str, *packages: str) -> DatabaseError:
-    names = " ".join(f'"{package}"' for package in packages if package)
-    return DatabaseError(
-        f"{scheme}:// needs a library that is not installed: python -m pip install {names}"
-    )
-
-
-def _find_package(scheme: str) -> str:
-    """What pip calls the package that a scheme needs, '' if that is not known."""
+def _make_install_error(scheme: str, *more: str) -> DatabaseError:
+    """What to type where a library is missing; names come from our table, not from a URL."""
     dialect, _, driver = scheme.partition("+")
-    return _PACKAGES.get(driver or dialect, driver)
+    if driver and scheme != _DRIVERS.get(dialect, scheme):
+        return DatabaseError(
+            f"The driver of {scheme}:// is not installed: install it, "
+            f"or write {dialect}://, which takes the one that the README names."
+        )
+    packages = [*more, *_find_engine(scheme).packages]
+    if not packages:
+        return DatabaseError(
+            f"No library for {scheme}:// is installed: correct DATABASE_URL, "
+            "or install the SQLAlchemy dialect and the driver that it needs."
+        )
+    names = " ".join(f'"{package}"' for package in packages)
+    python = shlex.quote(sys.executable)
+    return DatabaseError(
+        f"{scheme}:// needs a library that is not installed: {python} -m pip install {names}"
+    )
 
 
 def _parse_url(sqlalchemy: Any, url: str) -> Any:
@@ -768,31 +810,17 @@ def _parse_url(sqlalchemy: Any, url: str) -> Any:
     try:
         return sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port
-        raise _make_url_error() from None
+        raise _make_url_error(_URL_IS) from None
 
 
-def _create_engine(sqlalchemy: Any, url: Any, scheme: str) -> Any:
-    """SQLAlchemy's engine; it connects to nothing yet. Raises DatabaseError."""
-    try:
-        return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True)
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        missing = _find_package(scheme) or getattr(error, "name", None)
-        if missing:
-            raise _make_install_error(scheme, missing) from None
-        raise DatabaseError(
-            f"SQLAlchemy knows no {scheme}://: correct DATABASE_URL, "
-            "or install the package that brings this dialect."
-        ) from None
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise _make_url_error() from None
-
-
-def _advise(reason: str) -> str:
+def _advise(url: str, reason: str) -> str:
     if "time zone" in reason:
         return (
             "Load the server's zones "
             "(mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql), or use UTC."
         )
+    if _has_special_password(url):
+        return f"Write DATABASE_URL {_ENCODINGS}."
     return "Check DATABASE_URL, and that the server can be reached from here."
 
 
@@ -811,16 +839,10 @@ def _find_secrets(url: Any) -> list[str]:
     return sorted(forms, key=len, reverse=True)
 
 
-def _shorten(error: Exception) -> str:
+def _shorten(said: str) -> str:
     """The first line of what an error says."""
-    cause = getattr(error, "orig", None) or error  # of SQLAlchemy's errors
-    said = str(cause)
-    is_numbered = len(cause.args) == 2 and isinstance(cause.args[0], int)
-    if is_numbered:  # PyMySQL: (1045, "Access denied ...")
-        said = str(cause.args[1])
-    text = said.strip() or type(cause).__name__
     # A heading goes on in the next line: "connection failed:\n\t- no route".
-    joined = re.sub(r":\n\W*", ": ", text)
+    joined = re.sub(r":\n\W*", ": ", said.strip())
     return joined.split("\n")[0].rstrip(".")
 
 
@@ -842,6 +864,8 @@ def _keep_unreadable_times(connection: Any) -> None:
 
     Such are years before 1 and after 9999, infinity, and 24:00.
     """
+    if type(connection).__module__.partition(".")[0] != "psycopg":
+        return  # another driver was chosen
     adapt = importlib.import_module("psycopg.adapt")
     for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
         oid = connection.adapters.types[name].oid
@@ -938,6 +962,215 @@ def _abandon(cursor: Any) -> None:
     """
     if cursor and cursor._result:
         cursor._result.unbuffered_active = False
+
+
+# --- Connections: Spark ---
+
+# States of a statement in the Thrift protocol of Hive, which Spark speaks.
+_HIVE_FINISHED = 2
+_HIVE_AT_WORK = (0, 1, 7)  # initialized, running, pending
+_LONGEST_POLL = 0.5  # seconds between two questions for the state
+# "org.apache.HiveSQLException: Error running query: [CODE] org.apache.XException: "
+_JAVA_HEADING = re.compile(r"\A([^\n]*?\w(Exception|Error):\s+)+")
+
+
+def _prepare_hive(_connection: Any) -> None:
+    """Have PyHive deliver dates, and no time end a query; to it, a date is text."""
+    converters = importlib.import_module("pyhive.hive").TYPES_CONVERTER
+    converters["TIMESTAMP_TYPE"] = _read_hive_time
+    converters["DATE_TYPE"] = _read_hive_date
+
+
+def _read_hive_time(text: str) -> datetime | UnreadableTime:
+    try:
+        # 0.1 us, where the rest takes 3.
+        time = datetime.fromisoformat(text) if len(text) == 19 else _read_time_text(text)
+    except ValueError:
+        time = None
+    return time or UnreadableTime(text)
+
+
+def _read_hive_date(text: str) -> date | UnreadableTime:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return UnreadableTime(text)
+
+
+def _execute_hive(cursor: Any, sql: str, parameters: Any, context: Any) -> bool:
+    """Run a statement so that it can be cancelled, in place of SQLAlchemy's way.
+
+    That waits for the server inside one call: a signal would wait for the statement,
+    which then went on without us.
+    """
+    with _ending_hive(cursor, context.root_connection.engine):
+        cursor.execute(sql, parameters, async_=True)
+        pause = 0.01
+        while not _is_hive_done(cursor):
+            sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+    return True
+
+
+def _is_hive_done(cursor: Any) -> bool:
+    """Whether the statement has its result. Raises RuntimeError if it never will."""
+    answer = cursor.poll(get_progress_update=False)
+    if answer.operationState == _HIVE_FINISHED:
+        return True
+    if answer.operationState in _HIVE_AT_WORK:
+        return False
+    raise RuntimeError(answer.errorMessage or "the server cancelled the statement")
+
+
+def _read_hive(cursor: Any, engine: Any) -> Iterator[Cells]:
+    """The rows. Not through SQLAlchemy, which would wait for the server on a signal."""
+    with _ending_hive(cursor, engine):
+        yield from cursor
+
+
+@contextmanager
+def _ending_hive(cursor: Any, engine: Any) -> Iterator[None]:
+    """Leave neither a statement on the server nor a wait for it when something is raised."""
+    try:
+        yield
+    except (GeneratorExit, RuntimeError):
+        raise  # rows were left early, or the server refused: the connection is sound
+    except BaseException as error:
+        is_interrupted = not isinstance(error, Exception)
+        if is_interrupted and cursor._operationHandle:
+            _cancel_hive(cursor, engine)
+        _drop_hive(cursor)
+        raise
+
+
+def _cancel_hive(cursor: Any, engine: Any) -> None:
+    """End it over another connection: ours may be in the middle of an answer.
+
+    Not with CancelOperation, which Spark ignores once there may be rows: most of the
+    work is done as they are fetched.
+    """
+    types = importlib.import_module("TCLIService.ttypes")
+    request = types.TCloseOperationReq(operationHandle=cursor._operationHandle)
+    with suppress(Exception), closing(engine.raw_connection()) as other:
+        other.driver_connection.client.CloseOperation(request)
+
+
+def _drop_hive(cursor: Any) -> None:
+    """End the connection without a word to the server, which might not answer."""
+    connection = cursor._connection
+    connection._transport.close()
+    connection.close = lambda: None
+    cursor._operationHandle = None
+
+
+def _find_hive_sentence(error: Exception) -> str:
+    """The sentence above the Java stack, in an answer of the server's or in ours."""
+    answer = error.args[0] if error.args else None
+    status = getattr(answer, "status", None)
+    said = getattr(status, "errorMessage", None) or str(error)
+    return _JAVA_HEADING.sub("", said)
+
+
+# --- Connections: the engines ---
+
+
+def _find_plain_sentence(error: Exception) -> str:
+    is_numbered = len(error.args) == 2 and isinstance(error.args[0], int)
+    if is_numbered:  # PyMySQL: (1045, "Access denied ...")
+        return str(error.args[1])
+    return str(error)
+
+
+def _find_trino_sentence(error: Exception) -> str:
+    return str(getattr(error, "message", error))
+
+
+def _no_arguments(_url: Any, _zone: ZoneInfo) -> dict[str, Any]:
+    return {}
+
+
+def _open_duckdb(_url: Any, _zone: ZoneInfo) -> dict[str, Any]:
+    # So that a path that is mistyped becomes no file, either.
+    return {"read_only": True}
+
+
+def _open_trino(url: Any, zone: ZoneInfo) -> dict[str, Any]:
+    arguments = {"timezone": zone.key}
+    if url.password and "allow_insecure_auth" not in url.query:
+        # By itself the client speaks TLS on port 443 alone, and sends no password without.
+        arguments["http_scheme"] = "https"
+    return arguments
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """What a session of a dialect needs. One that is not in the table gets none of it."""
+
+    packages: tuple[str, ...] = ()  # for pip, beside SQLAlchemy
+    session: tuple[str, ...] = ()  # statements that begin it
+    utc: str = "UTC"  # what it calls that zone
+    connect_arguments: Callable[[Any, ZoneInfo], dict[str, Any]] = _no_arguments
+    prepare: Callable[[Any], None] | None = None  # the driver's connection
+    execute: Callable[..., bool] | None = None  # SQLAlchemy's event do_execute
+    find_sentence: Callable[[Exception], str] = _find_plain_sentence
+
+
+_MYSQL_ENGINE = _Engine(
+    packages=("PyMySQL==1.2.4",),
+    session=(
+        "SET time_zone = '{zone}'",
+        # Of the session: a CREATE or DROP commits the transaction that it is in and
+        # would run after it.
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    ),
+    utc="+00:00",  # needs no zone tables
+)
+_ENGINES = {
+    "postgresql": _Engine(
+        packages=("psycopg[binary]==3.3.9",),
+        session=(
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            "SET LOCAL TIME ZONE '{zone}'",
+            # All rows will be read: PostgreSQL must not plan for the first tenth of
+            # them, as it does for a cursor.
+            "SET LOCAL cursor_tuple_fraction = 1",
+        ),
+        prepare=_keep_unreadable_times,
+    ),
+    "mysql": _MYSQL_ENGINE,
+    "mariadb": _MYSQL_ENGINE,
+    "hive": _Engine(
+        packages=("pyhive[hive-pure-sasl]==0.7.0",),
+        session=(
+            "SET TIME ZONE '{zone}'",
+            # Else Spark's driver holds the whole result before the first row leaves it.
+            "SET spark.sql.thriftServer.incrementalCollect=true",
+        ),
+        prepare=_prepare_hive,
+        execute=_execute_hive,
+        find_sentence=_find_hive_sentence,
+    ),
+    "duckdb": _Engine(
+        packages=("duckdb==2.0.1", "duckdb-engine==0.17.0"),
+        session=("SET TimeZone = '{zone}'",),
+        connect_arguments=_open_duckdb,
+    ),
+    "trino": _Engine(
+        packages=("trino[sqlalchemy]==0.340.0",),
+        connect_arguments=_open_trino,
+        find_sentence=_find_trino_sentence,
+    ),
+    "snowflake": _Engine(
+        packages=("snowflake-sqlalchemy==2.1.0",),
+        session=("ALTER SESSION SET TIMEZONE = '{zone}'",),
+    ),
+    "bigquery": _Engine(packages=("sqlalchemy-bigquery==1.17.3",)),
+}
+
+
+def _find_engine(scheme: str) -> _Engine:
+    """What a session needs, by the dialect before the + of a URL's scheme."""
+    return _ENGINES.get(scheme.partition("+")[0].lower(), _Engine())
 
 
 # --- Times ---
@@ -1223,6 +1456,120 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
         yield batch
 
 
+# --- What comes more than once ---
+
+_BUCKETS = 256  # equal keys are in the same one; a million keys are 4,000 in each
+_CHUNK = 4096  # bytes of a bucket that are written at a time
+
+
+class _Buckets:
+    """Any number of entries of 64-bit numbers, the key first, in a file without a name.
+
+    Where that has no room any more, there are none: they are for warnings alone.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        self._unwritten = [array("q") for _ in range(_BUCKETS)]
+        self._places: list[list[tuple[int, int]]] = [[] for _ in range(_BUCKETS)]
+
+    def add_keys(self, keys: Iterable[int]) -> None:
+        """Add entries of a key alone."""
+        unwritten = self._unwritten
+        for key in keys:
+            unwritten[key % _BUCKETS].append(key)
+        self._write()
+
+    def add(self, entries: Iterable[tuple[int, ...]]) -> None:
+        """Add entries, all of them equally long."""
+        for entry in entries:
+            self._unwritten[entry[0] % _BUCKETS].extend(entry)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the buckets that are worth it."""
+        if self._file.closed:
+            self.close()
+        for number, numbers in enumerate(self._unwritten):
+            if len(numbers) * numbers.itemsize >= _CHUNK:
+                try:
+                    place = self._file.seek(0, os.SEEK_END)
+                    size = self._file.write(numbers)
+                except OSError:
+                    self.close()
+                    return
+                self._places[number].append((place, size))
+                self._unwritten[number] = array("q")
+
+    def __iter__(self) -> Iterator[array[int]]:
+        """The numbers of each bucket."""
+        for number, unwritten in enumerate(self._unwritten):
+            numbers = array("q")
+            for place, size in self._places[number]:
+                self._file.seek(place)
+                numbers.frombytes(self._file.read(size))
+            yield numbers + unwritten
+
+    def close(self) -> None:
+        """Forget all of it."""
+        self._file.close()
+        self._unwritten = [array("q") for _ in range(_BUCKETS)]
+        self._places = [[] for _ in range(_BUCKETS)]
+
+
+class Tally:
+    """Counts keys that come more than once, of any number, in constant memory."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` has room for 8 bytes a key."""
+        self._buckets = _Buckets(directory)
+
+    def note(self, keys: Iterable[int]) -> None:
+        """Take notice of keys, hashed to 64 bits."""
+        self._buckets.add_keys(keys)
+
+    def count_repeated(self) -> int:
+        """How many keys came more than once."""
+        repeated = 0
+        for keys in self._buckets:
+            if len(set(keys)) < len(keys):
+                repeated += sum(times > 1 for times in Counter(keys).values())
+        return repeated
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._buckets.close()
+
+
+class Differences:
+    """Counts keys that several sources give different values, in constant memory."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` has room for 24 bytes an entry."""
+        self._buckets = _Buckets(directory)
+
+    def note(self, entries: Iterable[tuple[int, int, int]]) -> None:
+        """Take notice of keys and values, hashed to 64 bits, and of their sources' numbers."""
+        self._buckets.add(entries)
+
+    def count(self) -> int:
+        """How many keys there are of that kind."""
+        differing = 0
+        for numbers in self._buckets:
+            first: dict[int, tuple[int, int]] = {}
+            found = set()
+            for key, value, source in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+                first_value, first_source = first.setdefault(key, (value, source))
+                if value != first_value and source != first_source:
+                    found.add(key)
+            differing += len(found)
+        return differing
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._buckets.close()
+
+
 # --- The ledger ---
 
 # An event, or an update of a user, in the ledger: its key, and by their names its parts,
@@ -1324,9 +1671,9 @@ class Ledger:
         self._text_hashes: dict[str, int] = {}
         project = hashlib.blake2b(secret.encode(), digest_size=16)
         self._project = project.digest()
-        # Calls that began and did not end, by the key and the name of each of their parts.
+        # Of the calls that began and did not end, by key, the names of each one's parts.
         # The entries that are kept have no such part.
-        self._in_flight: dict[tuple[int, str], int] = {}
+        self._in_flight: dict[int, list[tuple[str, ...]]] = {}
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
@@ -1487,10 +1834,13 @@ class Ledger:
 
     def _start(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
         """They are in flight. Returns whether anything of an entry was forgotten for that."""
-        for name in parts:
-            place = (key, name)
-            self._in_flight[place] = self._in_flight.get(place, 0) + 1
+        if not parts:
+            return False
+        self._in_flight.setdefault(key, []).append(tuple(parts))
         return bool(entry) and _forget(entry, parts.values())
+
+    def _is_in_flight(self, key: int, name: str) -> bool:
+        return any(name in names for names in self._in_flight.get(key, ()))
 
     def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
         """Replace entries of before version 2 by what they say of the fields of users.
@@ -1522,7 +1872,7 @@ class Ledger:
         """Add to an entry what it does not know; what was sent since stays as it is."""
         known_fields = {part[:4] for part in entry}
         for name, part in parts.items():
-            if part[:4] not in known_fields and (key, name) not in self._in_flight:
+            if part[:4] not in known_fields and not self._is_in_flight(key, name):
                 entry[part] = self._today
 
     def end(self, calls: Iterable[tuple[Mark, Collection[str]]]) -> None:
@@ -1536,16 +1886,16 @@ class Ledger:
         """
         ended: dict[tuple[int, str], bytes | None] = {}
         for (key, parts), names in calls:
+            calls_in_flight = self._in_flight[key]
+            calls_in_flight.remove(tuple(parts))
+            if not calls_in_flight:
+                del self._in_flight[key]
             for name, part in parts.items():
-                place = (key, name)
-                others = self._in_flight.pop(place) - 1
-                if others:
-                    self._in_flight[place] = others
-                ended[place] = part if name in names else None
+                ended[key, name] = part if name in names else None
         accepted = []
-        for place, ended_part in ended.items():
-            if ended_part is not None and place not in self._in_flight:
-                accepted.append((place[0], ended_part))
+        for (key, name), ended_part in ended.items():
+            if ended_part is not None and not self._is_in_flight(key, name):
+                accepted.append((key, ended_part))
         if accepted:
             self._record(accepted)
 

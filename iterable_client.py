@@ -38,7 +38,7 @@ import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -47,7 +47,7 @@ from hashlib import sha1
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jwt
 import requests
@@ -87,10 +87,18 @@ USERS_BULK_UPDATE = Operation(
     "users/bulkUpdate", 5, "users", USERS_UPDATE, of_all="createNewFields"
 )
 EVENTS_TRACK_BULK = Operation("events/trackBulk", 10, "events", EVENTS_TRACK)
+USERS_GET_FIELDS = Operation("users/getFields", 3)
 
-OPERATIONS = (USERS_UPDATE, EVENTS_TRACK, USERS_BULK_UPDATE, EVENTS_TRACK_BULK)
+OPERATIONS = (
+    USERS_UPDATE,
+    EVENTS_TRACK,
+    USERS_BULK_UPDATE,
+    EVENTS_TRACK_BULK,
+    USERS_GET_FIELDS,
+)
 
 BULK_ITEMS = 1000  # by Iterable's custom
+ASKED_WHY = 3  # failures in bulk of each reason that are sent again singly, in a query
 BULK_BYTES = 4_000_000  # "Max size of request body: 4MB", counted the strict way
 
 
@@ -365,13 +373,9 @@ def _interrupted(kind: Kind, message: str) -> Outcome:
     return Outcome(kind, {"code": "Interrupted", "msg": message})
 
 
-BULK_ACCEPTED = Outcome(Kind.ACCEPTED, {"code": "Success", "bulk": True})
+BULK_ACCEPTED = Outcome(Kind.ACCEPTED, {"code": "Success", "bulk": True}, 200)
 SKIPPED = Outcome(Kind.SKIPPED, {"code": "Unchanged"})
 NOT_SENT = _interrupted(Kind.NOT_SENT, "the run was stopped before this call began")
-ABORTED = Outcome(
-    Kind.IN_DOUBT,
-    {"code": "Aborted", "msg": "the run ended before it was clear what became of this call"},
-)
 IN_DOUBT = _interrupted(
     Kind.IN_DOUBT, "the run was stopped before it was clear what became of this call"
 )
@@ -508,7 +512,8 @@ def _outcome_of_item(item: Json, named: Named) -> Outcome:
     else:
         return BULK_ACCEPTED
     msg = "so says Iterable's answer to the bulk request"
-    return Outcome(Kind.FAILED, {"code": code, "msg": msg, "bulk": True})
+    answer = {"code": code, "msg": msg, "bulk": True}
+    return Outcome(Kind.FAILED, answer, BULK_ACCEPTED.status)
 
 
 def _all_are_found(named: Named, payloads: Sequence[Json]) -> bool:
@@ -586,7 +591,39 @@ def user_of(payload: Json) -> str:
     return str(payload["userId"])
 
 
+def in_own_words(named: Outcome, again: Outcome) -> Outcome:
+    """A failure that a bulk answer named, once its item was sent again singly.
+
+    The code stays the bulk answer's: failures are counted by it.
+
+    Arguments:
+        named: what the bulk answer says.
+        again: what became of the single call.
+
+    Returns:
+        The success, which is the truth; Iterable's reason for the failure; or what is known
+        already, where the single call got no answer about its item.
+    """
+    if again.kind == Kind.ACCEPTED:
+        return again
+    code = again.answer["code"]
+    is_about_the_item = (
+        again.kind == Kind.FAILED
+        and again.status not in (None, 401, *RETRIED_STATUSES)
+        and code not in REFUSALS
+        and code != "InvalidResponse"
+    )
+    if not is_about_the_item:
+        return named
+    return Outcome(Kind.FAILED, {**again.answer, "code": named.answer["code"]}, again.status)
+
+
 # --- One attempt: HTTP, token, redaction --------------------------------------
+
+# What an answer with a 2xx holds, and of which type: by that it is known to be Iterable's.
+SINGLE_EXPECTED: Mapping[str, type] = {"code": str}
+BULK_EXPECTED: Mapping[str, type] = {"successCount": int, "failCount": int}
+FIELDS_EXPECTED: Mapping[str, type] = {"fields": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,11 +632,16 @@ class Request:
 
     method: str
     url: str
-    body: bytes
+    body: bytes  # empty: it has none
     name: str  # for the log
+    expected: Mapping[str, type]  # in its answer
     email: str | None = None  # whom a single call is about, for its token
     user_id: str | None = None
-    is_bulk: bool = False
+
+    @property
+    def is_about_a_user(self) -> bool:
+        """Whether it is about one user, by whose token it may be allowed."""
+        return self.email is not None or self.user_id is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -834,7 +876,7 @@ class Transport:
                 verify=self._verify,
                 proxies=self._proxies,
             )
-            return self._read(response, request.is_bulk)
+            return self._read(response, request.expected)
         except (requests.RequestException, OSError, ValueError) as error:
             return self._explain(error)
 
@@ -842,16 +884,19 @@ class Transport:
         prepared = self._template.copy()
         prepared.method = request.method
         prepared.url = request.url
-        prepared.body = request.body
-        prepared.headers["Content-Length"] = str(len(request.body))
-        if self._credentials.use_jwt and not request.is_bulk:
+        if request.body:
+            prepared.body = request.body
+            prepared.headers["Content-Length"] = str(len(request.body))
+        else:
+            del prepared.headers["Content-Type"], prepared.headers["Content-Length"]
+        if self._credentials.use_jwt and request.is_about_a_user:
             # Signed for each attempt: no token expires in a queue or a backoff.
             now = self._stop.unix_time()
             token = self._credentials.token(request.email, request.user_id, now)
             prepared.headers["Authorization"] = f"Bearer {token}"
         return prepared
 
-    def _read(self, response: requests.Response, is_bulk: bool) -> Answer:
+    def _read(self, response: requests.Response, expected: Mapping[str, type]) -> Answer:
         """The answer, unless it is not Iterable's: then an InvalidResponse."""
         status = response.status_code
         if status < 200:  # http.client takes 102 and 103 for a final answer
@@ -866,7 +911,7 @@ class Transport:
             return Answer(status, body, retryable=should_retry(status, is_valid=False))
         body = self._parse(content)
         demanded = demanded_wait(status, response.headers, body)
-        is_valid = self._is_iterables(body, status, is_bulk)
+        is_valid = self._is_iterables(body, status, expected)
         if not is_valid:
             body = {"code": "InvalidResponse", "msg": self._describe(response, content)}
         return Answer(status, body, demanded, should_retry(status, is_valid))
@@ -881,16 +926,15 @@ class Transport:
             return body
         return None
 
-    def _is_iterables(self, body: Any, status: int, is_bulk: bool) -> bool:
-        """Whether JSON is Iterable's: with a code or, of a bulk request, with counts."""
+    def _is_iterables(self, body: Any, status: int, expected: Mapping[str, type]) -> bool:
+        """Whether JSON is Iterable's: with a code or, of a 2xx, with what is expected."""
         if not isinstance(body, dict):
             return False
-        is_ok = 200 <= status < 300
         if "code" in body and not self._is_code(body["code"]):
             return False
-        if is_bulk and is_ok:
-            return all(type(body.get(name)) is int for name in ("successCount", "failCount"))
-        return "code" in body and (is_ok or body["code"] != "Success")
+        if 200 <= status < 300:
+            return all(type(body.get(name)) is kind for name, kind in expected.items())
+        return "code" in body and body["code"] != "Success"
 
     def _is_code(self, code: Any) -> bool:
         """Whether this may be a code of Iterable's: short, plain, and without a secret."""
@@ -1053,8 +1097,14 @@ class Stop:
     def __init__(self, grace: float = GRACE) -> None:
         """`grace`: seconds that calls on the wire get."""
         self.deadline = math.inf  # by now(): when nobody waits for answers any longer
+        self.is_abort = False  # whether it stopped because of what went wrong
         self._grace = grace
         self._gate = Gate()
+
+    def abort(self) -> None:
+        """Stops because of what went wrong, and not because somebody wished it."""
+        self.is_abort = not self.is_set()
+        self.set()
 
     def set(self) -> None:
         """Stops. A second time changes nothing."""
@@ -1196,12 +1246,30 @@ def is_refusal(answer: Answer, has_succeeded: bool) -> bool:
     return answer.status == 401 or (answer.status in (400, 403) and answer.code in REFUSALS)
 
 
-ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+")
+WORD = re.compile(r"[^\s\"<>]+")  # words do not overlap: linear time, whatever the text
+AT = re.compile(r"@|%40|\\u0040|&#64;|&#x40;|\uff20", re.IGNORECASE)  # in URLs, JSON, HTML
 
 
-def without_addresses(text: str) -> str:
-    """A message for the log: Iterable's may name a user."""
-    return ADDRESS.sub("***", text)
+def without_addresses(text: str, identifier: str | None = None) -> str:
+    """A message for logs and screens: Iterable's may name a user.
+
+    Arguments:
+        text: of any origin and length.
+        identifier: of the user whom it is about; a userId does not look like one.
+    """
+    if identifier:
+        for name in (identifier, quote(identifier, safe="")):
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "***", text, flags=re.IGNORECASE)
+    return WORD.sub(_mask_address, text)
+
+
+def _mask_address(word: re.Match[str]) -> str:
+    """What holds an @ may be an address; of a word with one, the quotes around it stay."""
+    if not AT.search(word[0]):
+        return word[0]
+    before = word[0][: len(word[0]) - len(word[0].lstrip("'([{"))]
+    after = word[0][len(word[0].rstrip("'\\)]},;:.!?")) :]
+    return f"{before}***{after}"
 
 
 class Health:
@@ -1222,6 +1290,13 @@ class Health:
         self._lock = threading.Lock()
         self._succeeded = False
         self._unanswered = 0  # calls in a row
+
+    def begin_query(self, give_up_after: int) -> None:
+        """Forgets which calls were answered; that one succeeded is known for good."""
+        with self._lock:
+            self.was_answered = False
+            self._give_up_after = give_up_after
+            self._unanswered = 0
 
     def note(self, answer: Answer, is_last: bool) -> None:
         """Takes notice of an attempt's answer; `is_last`: no other attempt of its call follows."""
@@ -1253,7 +1328,7 @@ class Health:
         """Stops the run; the first reason stands."""
         with self._lock:
             self.ending = self.ending or reason
-        self._stop.set()
+        self._stop.abort()
 
 
 def _describe_refusal(answer: Answer) -> str:
@@ -1437,6 +1512,7 @@ class IterableClient:
         self.counts = Counter(sent=0, retried=0, rate_limited=0)  # of attempts
         self.stop = stop or Stop()
         self.health = Health(self.base_url, give_up_after, self.stop)
+        self._asked_why: Counter[str] = Counter()  # failures in bulk that were sent again, by code
         self._credentials = Credentials(api_key or "", jwt_secret, use_jwt)
         self._is_batch = give_up_after is not None
         self._zone = zone
@@ -1450,6 +1526,20 @@ class IterableClient:
         )
         if use_jwt:
             _warn_of_short_secret(self._credentials)
+
+    def begin_query(self, give_up_after: int) -> None:
+        """Begins to count anew, where one client sends the rows of several queries.
+
+        Counts, unanswered calls and what was asked about failures in bulk are of one query.
+        Pace, connections, and what ended the run stay. It is called while no call is on its
+        way.
+
+        Arguments:
+            give_up_after: see the class; another query may make more calls of a row.
+        """
+        self.counts = Counter(sent=0, retried=0, rate_limited=0)
+        self._asked_why = Counter()
+        self.health.begin_query(give_up_after)
 
     def update_user(
         self,
@@ -1516,12 +1606,32 @@ class IterableClient:
         payload = event(kind, identifier, event_name, fields, created, own_id)
         return self._send_one(EVENTS_TRACK, payload).result
 
+    def get_user_fields(self) -> Result:
+        """Asks for the fields of the project's user profiles.
+
+        GET /api/users/getFields, at most 3 a second. JWT-enabled keys cannot call it: a
+        client with use_jwt gets its credentials refused.
+
+        Returns:
+            Whether it succeeded, and {"fields": {name: type}} or a {"code", "msg"}. What an
+            object holds has a name with dots, `address.city`. Types are "string", "long",
+            "double", "boolean", "date", "object", "geo_location" and "nested"; an array has
+            that of its items (https://support.iterable.com/hc/articles/208183076).
+        """
+        url = self._url(USERS_GET_FIELDS)
+        request = Request("GET", url, b"", USERS_GET_FIELDS.name, FIELDS_EXPECTED)
+        try:
+            answer = self._exchange(request)
+        except StoppedError as stopped:
+            return stopped.outcome.result
+        return _is_as_expected(answer), answer.body
+
     def send(self, operation: Operation, payloads: Sequence[Json]) -> Delivery:
         """Sends user updates or events, by a single operation or a bulk one.
 
         Repeating it is safe: both are idempotent. A bulk request that is too large is halved;
         what its answer leaves open, and all of a request that was refused as a whole, is sent
-        again singly.
+        again singly. So are the first failures of each reason: a bulk answer does not say why.
         """
         if not operation.items:
             return Delivery([self._send_one(operation, payload) for payload in payloads])
@@ -1570,23 +1680,24 @@ class IterableClient:
         except (TypeError, ValueError) as error:
             return InvalidValueError(str(error)).outcome
         try:
-            return judge(self._exchange(Request(method, url, body, name, email, user_id)))
+            request = Request(method, url, body, name, SINGLE_EXPECTED, email, user_id)
+            return judge(self._exchange(request))
         except StoppedError as stopped:
             return stopped.outcome
 
     def _send_bulk(self, operation: Operation, payloads: Sequence[Json], body: bytes) -> Delivery:
         url = self._url(operation)
         try:
-            answer = self._exchange(Request("POST", url, body, operation.name, is_bulk=True))
+            answer = self._exchange(Request("POST", url, body, operation.name, BULK_EXPECTED))
         except StoppedError as stopped:
             return Delivery([stopped.outcome] * len(payloads))
-        if answer.is_ok and not answer.retryable:  # retryable: what came was not Iterable's
+        if _is_as_expected(answer):
             filtered = frozenset(names_in(answer.body, "filteredOutFields"))
             judged = judge_bulk(answer.body, payloads)
-            return Delivery(self._clear_up(operation, payloads, judged), filtered)
+            return Delivery(self._clear_up(operation, payloads, judged, answer), filtered)
         if _may_be_one_rows_fault(answer):
             unknown: list[Outcome | None] = [None] * len(payloads)
-            return Delivery(self._clear_up(operation, payloads, unknown))
+            return Delivery(self._clear_up(operation, payloads, unknown, answer))
         failed = Outcome(Kind.FAILED, answer.body, answer.status)
         return Delivery([failed] * len(payloads))
 
@@ -1595,12 +1706,15 @@ class IterableClient:
         operation: Operation,
         payloads: Sequence[Json],
         judged: Sequence[Outcome | None],
+        answer: Answer,
     ) -> list[Outcome]:
-        """Sends again singly what a bulk answer left open; by user, to keep the order."""
+        """Sends again singly what a bulk answer left open, and some of what it did not explain.
+
+        By user, to keep the order. `judged`: what the answer says of each item.
+        """
         places_by_user: dict[str, list[int]] = {}
-        for place, outcome in enumerate(judged):
-            if outcome is None:
-                places_by_user.setdefault(user_of(payloads[place]), []).append(place)
+        for place in self._choose_again(judged):
+            places_by_user.setdefault(user_of(payloads[place]), []).append(place)
         if places_by_user:
             users = len(places_by_user)
             log.info("%s: what became of %d users is asked singly", operation.name, users)
@@ -1614,10 +1728,26 @@ class IterableClient:
         for user, places in places_by_user.items():
             delivery = tasks[user].take()
             if delivery:
-                for place, outcome in zip(places, delivery.outcomes, strict=True):
-                    # The bulk request went out: what was not asked again is not unsent.
-                    settled[place] = IN_DOUBT if outcome == NOT_SENT else outcome
+                for place, again in zip(places, delivery.outcomes, strict=True):
+                    settled[place] = _settle_again(judged[place], again, answer.status)
         return settled
+
+    def _choose_again(self, judged: Sequence[Outcome | None]) -> list[int]:
+        """The places of what is sent again: all that is open, and the first of each reason."""
+        places = []
+        for place, outcome in enumerate(judged):
+            if outcome in (BULK_ACCEPTED,):  # unlike ==, it looks first whether it is the same
+                continue
+            if outcome is None or self._may_ask_why(outcome):
+                places.append(place)
+        return places
+
+    def _may_ask_why(self, failure: Outcome) -> bool:
+        """Whether this failure is one of the first of its reason; if so, it counts as one."""
+        code = failure.answer["code"]
+        with self._lock:
+            self._asked_why[code] += 1
+            return self._asked_why[code] <= ASKED_WHY
 
     def end_if_lost(self, workers: Workers) -> None:
         """Ends the run where a thread has died: what it was at will never be done."""
@@ -1757,6 +1887,20 @@ def _warn_of_short_secret(credentials: Credentials) -> None:
         warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
 
+def _is_as_expected(answer: Answer) -> bool:
+    """Whether a request without a code in its answer was carried out."""
+    return answer.is_ok and not answer.retryable  # retryable: what came was not Iterable's
+
+
+def _settle_again(named: Outcome | None, again: Outcome, bulk_status: int | None) -> Outcome:
+    """What became of an item that was sent again; `named`: what the bulk answer says of it."""
+    if named is not None:
+        return in_own_words(named, again)
+    if again == NOT_SENT:  # by itself: it did go out in the bulk request
+        return replace(IN_DOUBT, status=bulk_status)
+    return again
+
+
 def _may_be_one_rows_fault(answer: Answer) -> bool:
     """Whether a bulk request may have been refused as a whole because of one of its rows."""
     if answer.body.get("code") in REFUSALS:
@@ -1893,7 +2037,6 @@ def _settle(
     rest = NOT_SENT if task.call_off() else IN_DOUBT
     if task.error is not None:
         _end_by_surprise(client, task.error)
-        rest = ABORTED
     of_users: frozenset[str] = frozenset()
     of_events: frozenset[str] = frozenset()
     with contextlib.suppress(Empty):
@@ -1902,11 +2045,18 @@ def _settle(
             of_users |= handover.dropped_user_fields
             of_events |= handover.dropped_event_fields
             for call, outcome in handover.pairs:
-                call.outcome = outcome
+                call.outcome = _name_ending(client.stop, outcome)
     for call in shipment.updates + shipment.events:
         if call.outcome is None:
-            call.outcome = rest
+            call.outcome = _name_ending(client.stop, rest)
     yield Settled(shipment.rows, of_users, of_events)
+
+
+def _name_ending(stop: Stop, outcome: Outcome) -> Outcome:
+    """The outcome; "Interrupted" is for calls of a run that somebody interrupted."""
+    if not stop.is_abort or outcome.answer["code"] != "Interrupted":
+        return outcome
+    return replace(outcome, answer={**outcome.answer, "code": "Aborted"})
 
 
 def _end_by_surprise(client: IterableClient, error: BaseException) -> None:

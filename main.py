@@ -14,12 +14,14 @@ if __name__ == "__main__":
 
 import _thread
 import argparse
+import difflib
 import errno
 import fcntl
 import gc
 import io
 import json
 import logging
+import math
 import os
 import re
 import select
@@ -27,11 +29,12 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
@@ -91,22 +94,28 @@ def begin(argv: Sequence[str] | None, signals: Signals) -> int:
         options = parse_args(argv)
         with setting_texts(options) as texts:
             settings = load_settings(options, texts)
-            return run(prepare_job(options, settings), signals)
+            job = prepare_job(options, settings)
+            return check(job) if options.check else run(job, signals)
     except KeyboardInterrupt:
         message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
         message, code = str(error), error.code
-    except (db.QueryFileError, db.LedgerError) as error:
+    except db.LedgerError as error:
         message, code = str(error), 2
-    except db.DatabaseError as error:
-        message, code = str(error), 3
+    except (db.QueryFileError, db.DatabaseError) as error:
+        message, code = str(error), code_of(error)
     if signals.received and not signals.is_sending:
         # A driver may have made an error of its own of what the signal handler raised.
         message, code = INTERRUPTED, 128 + signals.received
     return report_error(message, code)
 
 
-INTERRUPTED = "interrupted before anything was sent"
+INTERRUPTED = "interrupted before anything of this query was sent"
+
+
+def code_of(error: db.QueryFileError | db.DatabaseError) -> int:
+    """The exit code that an error of a query makes."""
+    return 3 if isinstance(error, db.DatabaseError) else 2
 
 
 def describe_place(error: Exception) -> str:
@@ -121,58 +130,138 @@ class Job:
 
     options: Options
     settings: Settings
-    query: db.Query
+    queries: list[db.Query]  # those to send, in this order
     reports: list[db.Query]
     since: datetime
     until: datetime
+    warnings: list[str]  # of what can be seen before it begins
     started: datetime
-    began: float  # the same by time.monotonic(), which nobody sets
 
     @property
     def directory(self) -> Path:
         """Where all of its files go."""
         return self.settings.output_dir
 
+    @property
+    def days(self) -> float | None:
+        """What --days says, where it is given."""
+        return self.settings.lookback_days if "lookback_days" in self.options.settings else None
+
+
+@dataclass(frozen=True)
+class Sync:
+    """One of a job's queries on its way to Iterable."""
+
+    job: Job
+    query: db.Query
+    window: Window
+    reports: list[db.Query]  # that run beside it
+    warnings: list[str]
+    started: datetime
+    began: float  # the same by time.monotonic(), which nobody sets
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all queries of a run use."""
+
+    signals: Signals
+    trouble: Trouble
+    client: IterableClient | None  # None in a dry run
+    ledger: db.Ledger | None
+    repeats: Repeats
+
 
 def run(job: Job, signals: Signals) -> int:
-    """Does the job, from the query to the results; returns the exit code."""
+    """Does the job, a query after the other; returns the worst of their exit codes."""
+    codes = []
     with errors_told(job.directory), ExitStack() as stack:
         stack.enter_context(locked(job.directory))
         start_log(job.settings, job.options.verbose)
-        warn_of_readable_env_file(job.options)
-        files = stack.enter_context(open_files(job))
         trouble = Trouble(signals.stop)
         ledger = stack.enter_context(open_ledger(job, trouble))
+        client = None if job.options.dry_run else make_client(job.settings, signals.stop)
+        repeats = stack.enter_context(closing(Repeats(job)))
+        tools = Tools(signals, trouble, client, ledger, repeats)
 
-        fetched = fetch(job, files)
-        signals.begin_sending()
+        reports, warnings = job.reports, job.warnings
+        for place, query in enumerate(job.queries):
+            signals.begin_query()
+            sync = make_sync(job, query, reports, warnings)
+            try:
+                code = send_query(sync, tools)
+                reports, warnings = [], []  # they stand in its results file
+            except (db.QueryFileError, db.DatabaseError) as error:
+                if signals.received:
+                    raise
+                code = report_error(str(error), code_of(error))
+            codes.append(code)
+            if code >= 4:
+                tell_of_unsent(job.queries[place + 1 :])
+                break
+    return max(codes)
+
+
+def tell_of_unsent(queries: Sequence[db.Query]) -> None:
+    """Says which queries had no turn, where there are any."""
+    if queries:
+        names = ", ".join(query.name for query in queries)
+        report_error(f"Not sent, because of this: {names}", 4)
+
+
+def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list[str]) -> Sync:
+    """The next of a job's queries; what was not told yet, reports and warnings, goes with it."""
+    window = find_window(job, query)
+    if window.warning:
+        warnings = [*warnings, window.warning]
+    now = datetime.now(timezone.utc)
+    return Sync(job, query, window, reports, warnings, now, time.monotonic())
+
+
+def send_query(sync: Sync, tools: Tools) -> int:
+    """Sends what a query finds, from the database to the results; returns the exit code."""
+    job, trouble = sync.job, tools.trouble
+    with open_files(sync) as files:
+        progress = Progress(job.options)
+        fetched = fetch(sync, files, progress)
+        tools.signals.begin_sending()
         csv_path = files.csv.commit()
 
-        client = None if job.options.dry_run else make_client(job, signals, fetched.plan)
         sending = choose_sending(job.settings, fetched.total)
         field_kinds = FieldKinds(fetched)
-        planned = plan_batches(fetched.plan, files.spool, field_kinds)
-        if ledger:
-            planned = merge_sparse(skip_known(ledger, job, planned))
-        settled_rows = settle(client, trouble.watch(planned), sending, signals)
-
+        planned = plan_calls(sync, tools, fetched, files, field_kinds)
         results = Results(job.directory, fetched.plan.identifier_kind)
-        progress = Progress(job.options, fetched.total)
-        for settled in trouble.watch(settled_rows):
+        preview = None if tools.client else Preview(sending, job.settings.rate_limit_factor)
+        for settled in trouble.watch(settle(tools, trouble.watch(planned), fetched, sending)):
             with trouble.noted():
-                if ledger and not trouble.is_ledgers:
-                    tell_ledger(ledger, settled)
+                if tools.ledger and not trouble.is_ledgers:
+                    tell_ledger(tools.ledger, settled)
             with trouble.noted():
                 results.record(settled)
                 progress.show(results)
+            if preview:
+                preview.note(settled.rows)
         progress.clear()
 
-        warnings = ledger_warnings(job, ledger) + field_kinds.warnings()
-        conclusion = conclude(client, signals, trouble, fetched.total, results, warnings)
-        summary = summarize(job, fetched, sending, client, results, conclusion, csv_path)
+        warnings = sync.warnings + ledger_warnings(job, tools.ledger)
+        warnings += field_kinds.warnings() + tools.repeats.warnings()
+        conclusion = conclude(sync, tools, fetched.total, results, warnings)
+        summary = summarize(sync, tools, fetched, sending, results, conclusion, csv_path)
         results_path = publish(job, files, results, summary)
-        report_end(job, conclusion, summary, results.skipped_calls, [csv_path, results_path])
+        paths = [csv_path, results_path]
+        report_end(Ending(sync, conclusion, summary, results.skipped_calls, paths, preview))
         return conclusion.exit_code
+
+
+def plan_calls(
+    sync: Sync, tools: Tools, fetched: Fetched, files: Files, field_kinds: FieldKinds
+) -> Iterator[list[Row]]:
+    """The rows with their calls, in batches; what Iterable accepted before is skipped."""
+    planned = plan_batches(fetched.plan, files.spool, field_kinds)
+    planned = tools.repeats.watch(sync.query, planned)
+    if tools.ledger:
+        planned = merge_sparse(skip_known(tools.ledger, sync, planned))
+    return planned
 
 
 def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
@@ -185,14 +274,13 @@ def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
 
 
 def settle(
-    client: IterableClient | None,
-    planned: Iterable[list[Row]],
-    sending: Sending,
-    signals: Signals,
+    tools: Tools, planned: Iterable[list[Row]], fetched: Fetched, sending: Sending
 ) -> Iterator[Settled]:
     """The rows with what became of their calls; without a client, in a dry run, as planned."""
+    client = tools.client
     if client is None:
-        return map(Settled, takewhile(lambda _: not signals.stop.is_set(), planned))
+        return map(Settled, takewhile(lambda _: not tools.signals.stop.is_set(), planned))
+    client.begin_query(give_up_after=ROWS_TO_GIVE_UP * fetched.plan.calls_per_row)
     return deliver(client, planned, sending.is_bulk, sending.workers)
 
 
@@ -217,7 +305,7 @@ class Trouble:
 
     def note(self, error: Exception) -> None:
         """Takes down an error, and stops the sending. Of a surprise the log has a traceback."""
-        self._stop.set()
+        self._stop.abort()
         self.is_ledgers |= isinstance(error, (db.LedgerLockedError, sqlite3.Error))
         foreseen = explain_foreseen(error)
         self.reason = self.reason or foreseen or explain_surprise(error)
@@ -291,11 +379,19 @@ class Signals:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGHUP, self._handle)
 
+    def begin_query(self) -> None:
+        """From now on a signal raises KeyboardInterrupt."""
+        self.is_sending = False
+        self._raise_what_was_missed()
+
     def begin_sending(self) -> None:
         """From now on a signal stops the sending, instead of raising KeyboardInterrupt."""
-        if self.received:  # and what it raised was swallowed, as in a __del__
-            raise KeyboardInterrupt
+        self._raise_what_was_missed()
         self.is_sending = True
+
+    def _raise_what_was_missed(self) -> None:
+        if self.received:  # and what it raised was swallowed, as in a __del__, or never was
+            raise KeyboardInterrupt
 
     def _handle(self, signum: int, _frame: object) -> None:
         """In the main thread, anywhere in its code: so it takes no lock, as stop.set() would."""
@@ -362,6 +458,7 @@ def locked(directory: Path) -> Iterator[None]:
     """
     path = directory / ".iterable_integration.lock"
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", opener=open_own)  # noqa: SIM115
     except OSError as error:
         raise RunError(
@@ -424,6 +521,11 @@ def start_log(settings: Settings, verbose: bool) -> None:
     if verbose:
         handlers.append(logging.StreamHandler())
     level = "DEBUG" if verbose else settings.log_level
+    set_handlers(handlers, level)
+
+
+def set_handlers(handlers: Sequence[logging.Handler], level: str) -> None:
+    """Logs to these from now on, what is of a level or above it."""
     for handler in handlers:
         handler.setLevel(level)
         handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -433,6 +535,7 @@ def start_log(settings: Settings, verbose: bool) -> None:
     for name in ("main", "iterable_client", "db"):
         logging.getLogger(name).setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client logs what matters of it
+    logging.getLogger("thrift").setLevel(logging.CRITICAL)  # it raises what it says, too
 
 
 class OwnLog(RotatingFileHandler):
@@ -465,10 +568,13 @@ class Files:
 
 
 @contextmanager
-def open_files(job: Job) -> Iterator[Files]:
+def open_files(sync: Sync) -> Iterator[Files]:
     """Opens them; those that were not committed are gone afterwards."""
+    job = sync.job
     directory = job.directory
     stamp = f"{job.started.astimezone():%Y%m%d_%H%M%S}"
+    if len(job.queries) > 1:
+        stamp = f"{stamp}_{sync.query.name}"
     csv = iterable_client.CsvFile(directory, f"query_results_{stamp}.csv")
     with closing(csv):
         results = iterable_client.OutputFile(directory, f"integration_results_{stamp}.json")
@@ -492,6 +598,7 @@ class Options:
 
     demo: bool
     dry_run: bool
+    check: bool
     as_of: str | None
     limit: int | None
     env_file: Path | None
@@ -528,8 +635,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     mode = parser.add_mutually_exclusive_group()
     volume = parser.add_mutually_exclusive_group()
+    check = "Send nothing and leave no files: say whether settings, queries and fields fit"
     add_switch(mode, "--demo", "The whole job on sample data, against a local stand-in")
     add_switch(mode, "--dry-run", "Query and write both files, but send nothing; needs no API key")
+    add_switch(mode, "--check", check)
     for entry in fields(Settings):
         add_setting_flag(parser, entry.name, entry.metadata)
     as_of = "End of the window, YYYY-MM-DD[ HH:MM[:SS][Z|+HH:MM]]; default now"
@@ -623,12 +732,34 @@ def read_base_url(text: str) -> str:
     return base_url
 
 
+def split_names(text: str) -> list[str]:
+    """What stands between commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def read_query_names(text: str) -> list[str]:
+    """Names of queries. Whether the file has such queries is seen when it is read."""
+    names = split_names(text)
+    is_all_alone = ALL not in names or len(names) == 1
+    if "" in names or len(set(names)) < len(names) or not is_all_alone:
+        raise ValueError(text)
+    return names
+
+
+ALL = "all"  # in place of a query's name: every query that is no report
+
+
 def is_true(text: str) -> bool:
     """What "true" or "false" means."""
     return text.lower() == "true"
 
 
-NAME = matching("one word", r"[^\0]+")
+QUERY_NAMES = Format("names of queries, each once, with commas between, or all", read_query_names)
+CODES = matching(
+    "codes of failures with commas between, such as ForgottenUserError",
+    r"\s*[\w.-]{1,64}\s*(,\s*[\w.-]{1,64}\s*)*",
+    split_names,
+)
 PATH = matching("a path", r"[^\0]+", Path)
 FLAG = matching("true or false", "(?i)true|false", is_true)
 MODE = matching("auto or single or bulk", "(?i)auto|single|bulk", str.lower)
@@ -665,8 +796,10 @@ class Settings:
         ZONE, "UTC", "Zone of the database's times that have none")
     queries_file: Path = setting(
         PATH, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
-    query: str = setting(
-        NAME, "pro_users_recent_engagement", "The query whose rows are sent", "--query NAME")
+    query: list[str] = setting(
+        QUERY_NAMES, "pro_users_recent_engagement",
+        "The query whose rows are sent; several with commas between, or all",
+        "--query NAME[,NAME...]")
     lookback_days: float = setting(
         in_range(float, 0.001, 36500), "7", "Length of the window, in days of 24 hours", "--days N")
     iterable_api_key: str | None = setting(
@@ -693,9 +826,10 @@ class Settings:
         in_range(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
     send_only_changes: bool = setting(
         FLAG, "false", "Skip what Iterable accepted before, unchanged", "--only-changes")
+    tolerated_failures: list[str] = setting(
+        CODES, "", "Codes of failures, commas between, that alone are no bad news: exit code 0")
     output_dir: Path = setting(
-        PATH, ".", "Where CSV, results, lock and log go; a directory for each sync",
-        "--output-dir DIR")
+        PATH, ".", "Where CSV, results, lock, ledger and log go", "--output-dir DIR")
     log_file: Path | None = setting(
         PATH, "", "The log; default iterable_integration.log in OUTPUT_DIR")
     log_level: str = setting(
@@ -724,7 +858,7 @@ def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings
             "operations"
         )
     if faults:
-        raise settings_error(faults)
+        raise settings_error(faults, find_env_file(options))
     return Settings(**values)
 
 
@@ -750,16 +884,18 @@ def required_settings(options: Options, values: Mapping[str, Any]) -> list[Field
     return [entry for entry in fields(Settings) if entry.name in names]
 
 
-def settings_error(faults: Mapping[str, str]) -> RunError:
-    """What is wrong with settings, in the order of the table."""
+def settings_error(faults: Mapping[str, str], env_file: Path | None) -> RunError:
+    """What is wrong with settings, in the order of the table, and where to mend it."""
     lines = ["Settings need attention:"]
     for entry in fields(Settings):
         if entry.name in faults:
             lines.append(f"  {faults[entry.name]}")
-    lines.append(
-        "Copy .env.example to .env and fill it in. "
-        "The whole job without settings: python main.py --demo"
-    )
+    if env_file:
+        lines += misspelt_settings(env_file)
+        lines.append(f"They come from the environment and from {env_file}: mend them there")
+    else:
+        lines.append("Copy the example and fill it in: install -m 600 .env.example .env")
+    lines.append("The whole job without settings: python main.py --demo")
     return RunError("\n".join(lines), 2)
 
 
@@ -816,17 +952,30 @@ def read_env_file(path: Path) -> dict[str, str | None]:
     return texts
 
 
-def warn_of_readable_env_file(options: Options) -> None:
-    """Logs that others can read the secrets in the env file, where they can."""
+def env_file_warnings(options: Options) -> list[str]:
+    """What a person should know of the env file."""
     path = find_env_file(options)
     if path is None:
-        return
+        return []
+    warnings = misspelt_settings(path)
     with suppress(OSError):
         if path.stat().st_mode & 0o077:
-            log.warning("%s holds secrets and can be read by others: chmod 600 %s", path, path)
+            warnings.append(f"{path} holds secrets and can be read by others: chmod 600 {path}")
+    return warnings
 
 
-# --- The query, and what its columns mean -------------------------------------
+def misspelt_settings(path: Path) -> list[str]:
+    """A warning for each name in the env file that is nearly that of a setting."""
+    names = [entry.name.upper() for entry in fields(Settings)]
+    warnings = []
+    for name in read_env_file(path):
+        if name not in names:
+            for meant in difflib.get_close_matches(name.upper(), names, 1, 0.85):
+                warnings.append(f"{path} sets {name}, which is no setting: is {meant} meant?")
+    return warnings
+
+
+# --- The queries --------------------------------------------------------------
 
 KEYS = (
     "email",
@@ -843,8 +992,8 @@ KEYS = (
 
 def prepare_job(options: Options, settings: Settings) -> Job:
     """What a run is to do; RunError or QueryFileError where it cannot begin."""
-    started, began = datetime.now(timezone.utc), time.monotonic()
-    since, until = find_window(options, settings, started)
+    started = datetime.now(timezone.utc)
+    since, until = read_window(options, settings, started)
     queries = db.load_queries(settings.queries_file, KEYS)
     reports = []
     for query in queries.values():
@@ -852,28 +1001,52 @@ def prepare_job(options: Options, settings: Settings) -> Job:
             check_mapping(query)
         else:
             reports.append(query)
-    query_name = settings.query
-    if query_name not in queries:
-        names = ", ".join(queries)
-        message = f"{settings.queries_file} has no query {query_name!r:.99}; it has {names}"
-        raise RunError(message, 2)
-    query = queries[query_name]
-    if not query.keys:
-        raise query.error(
-            "this is a report, without keys that say what to send: choose another with --query"
-        )
-    return Job(options, settings, query, reports, since, until, started, began)
+    chosen = choose_queries(settings, queries)
+    warnings = env_file_warnings(options)
+    return Job(options, settings, chosen, reports, since, until, warnings, started)
 
 
-def find_window(
+def choose_queries(settings: Settings, queries: Mapping[str, db.Query]) -> list[db.Query]:
+    """The queries to send, in the order in which they are named."""
+    if ALL in queries:
+        raise queries[ALL].error(f"'{ALL}' stands for every query: give this one another name")
+    if settings.query == [ALL]:
+        chosen = [query for query in queries.values() if query.keys]
+        if not chosen:
+            raise RunError(f"{settings.queries_file} has no query but reports: none to send", 2)
+        return chosen
+    for name in settings.query:
+        if name not in queries:
+            there = ", ".join(queries)
+            message = f"{settings.queries_file} has no query {name!r:.99}; it has {there}"
+            raise RunError(message, 2)
+        if not queries[name].keys:
+            raise queries[name].error(
+                "this is a report, without keys that say what to send: choose another with --query"
+            )
+    return [queries[name] for name in settings.query]
+
+
+# --- The window ---------------------------------------------------------------
+
+MOST_GROWTH = 4  # times LOOKBACK_DAYS, that a window grows to
+
+
+@dataclass(frozen=True)
+class Window:
+    """What time a query looks at, and what is to be said of it."""
+
+    since: datetime
+    until: datetime
+    note: str = ""  # how it was lengthened, if it was
+    warning: str = ""  # of a gap that it leaves
+
+
+def read_window(
     options: Options, settings: Settings, started: datetime
 ) -> tuple[datetime, datetime]:
-    """The window of the queries: `--days` before `--as-of`."""
-    as_of = options.as_of or started.isoformat(" ", "seconds")
-    if options.demo and not options.as_of:
-        from tests.demo import AS_OF  # nothing else needs it
-
-        as_of = AS_OF
+    """The window that was asked for: LOOKBACK_DAYS or `--days` before `--as-of`."""
+    as_of = as_of_text(options) or started.isoformat(" ", "seconds")
     try:
         return db.window(as_of, settings.lookback_days, settings.database_timezone)
     except (ValueError, OverflowError):
@@ -882,6 +1055,75 @@ def find_window(
             "+HH:MM, and not too far in the past",
             2,
         ) from None
+
+
+def as_of_text(options: Options) -> str | None:
+    """The end of the window as it was given; None: it is now."""
+    if options.demo and not options.as_of:
+        from tests.demo import AS_OF  # nothing else needs it
+
+        return AS_OF
+    return options.as_of
+
+
+def find_window(job: Job, query: db.Query) -> Window:
+    """The window of a query: it begins where the last complete run of it ended, or earlier.
+
+    So a time of outages leaves no gap, as long as nobody chose the window by hand.
+    """
+    asked = Window(job.since, job.until)
+    is_chosen = as_of_text(job.options) or job.days
+    if is_chosen or not query.has_since:
+        return asked
+    last = find_last_end(job.directory, query.name)
+    if last is None or last >= asked.since:
+        return asked
+    # Through UTC, since a day in the database's zone may have 23 or 25 hours.
+    utc_until = job.until.astimezone(timezone.utc)
+    length = timedelta(days=job.settings.lookback_days)
+    earliest = utc_until - MOST_GROWTH * length
+    since = max(last, earliest).astimezone(job.settings.database_timezone)
+    note = f"lengthened, since the last complete run ended {last:%Y-%m-%d %H:%M}Z"
+    warning = ""
+    if last < earliest:
+        days = math.ceil((utc_until - last) / timedelta(days=1))
+        warning = (
+            f"Between {last:%Y-%m-%d %H:%M}Z and {earliest:%Y-%m-%d %H:%M}Z nothing was "
+            f"queried: run {query.name} once with --days {days}"
+        )
+    return Window(since, job.until, note, warning)
+
+
+def find_last_end(directory: Path, query_name: str) -> datetime | None:
+    """The end of the window of a query's last complete run in a directory, in UTC.
+
+    The names of results files tell their order.
+    """
+    for path in sorted(directory.glob("integration_results_*.json"), reverse=True):
+        run_ = read_run(path)
+        is_complete = run_.get("status") in COMPLETE_STATUSES
+        is_plain = all(run_.get(key, "") is None for key in ("days", "as_of", "limit"))
+        if is_complete and is_plain and run_.get("query") == query_name:
+            with suppress(ValueError, TypeError, KeyError):  # it is not ours, then
+                return datetime.fromisoformat(run_["until"]).astimezone(timezone.utc)
+    return None
+
+
+COMPLETE_STATUSES = ("completed", "completed_with_failures")
+
+
+def read_run(path: Path) -> Json:
+    """What a results file says of its run, in its first line; {} where that cannot be read."""
+    try:
+        with open(path, encoding="utf-8", opener=open_own) as file:
+            line = file.readline(1_000_000)
+        run_ = json.loads(line.rstrip().rstrip(",") + "}")["run"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return run_ if isinstance(run_, dict) else {}
+
+
+# --- What its columns mean ----------------------------------------------------
 
 
 def columns_of(query: db.Query, key: str) -> list[str]:
@@ -1061,25 +1303,26 @@ class Fetched:
 REPORT_ROWS = 1000
 
 
-def fetch(job: Job, files: Files) -> Fetched:
+def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
     """Runs the queries: reports into memory, the rows to send into the CSV and the spool."""
-    settings, query = job.settings, job.query
-    url = db.describe_url(settings.database_url)
-    log.info("%s from %s, %s to %s", query.name, url, job.since, job.until)
+    settings, query, window = sync.job.settings, sync.query, sync.window
+    url, zone = settings.database_url, settings.database_timezone
+    log.info("%s from %s, %s to %s", query.name, db.describe_url(url), window.since, window.until)
     reports = {}
-    with db.connect(settings.database_url, settings.database_timezone) as database:
-        for report in job.reports:
-            columns, rows = database.rows(report, job.since, job.until)
+    progress.begin_query(query.name)
+    with db.connect(url, zone) as database:
+        for report in sync.reports:
+            columns, rows = database.rows(report, window.since, window.until)
             reports[report.name] = [
-                report_row(columns, row, settings.database_timezone)
-                for row in islice(rows, REPORT_ROWS)
+                report_row(columns, row, zone) for row in islice(rows, REPORT_ROWS)
             ]
-        columns, rows = database.rows(query, job.since, job.until)
-        plan = make_plan(query, columns, settings.database_timezone)
+        columns, rows = database.rows(query, window.since, window.until)
+        plan = make_plan(query, columns, zone)
         files.csv.write(columns)
-        taken = islice(rows, job.options.limit)
+        taken = progress.count(islice(rows, sync.job.options.limit))
         total = db.spool(query, taken, files.spool, files.csv.write)
     log.info("%d rows", total)
+    progress.begin_sending(total)
     return Fetched(plan, total, files.csv.longest_row, reports)
 
 
@@ -1354,6 +1597,70 @@ class FieldKinds:
         return found
 
 
+class Repeats:
+    """What a run says more than once: users with several rows, fields of several queries."""
+
+    def __init__(self, job: Job) -> None:
+        self._directory = job.directory
+        self._users = db.Tally(job.directory)
+        self._shared = {
+            name: db.Differences(job.directory) for name in shared_user_fields(job.queries)
+        }
+        self._query_number = 0
+
+    def watch(self, query: db.Query, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+        """Takes notice of a query's planned rows as they come by."""
+        self._users.close()
+        self._users = db.Tally(self._directory)
+        self._query_number += 1
+        for rows in batches:
+            if "user fields" in query.keys:
+                self._users.note([hash(row.user) for row in rows if row.user])
+                for name, differences in self._shared.items():
+                    differences.note(self._values_of(name, rows))
+            yield rows
+
+    def _values_of(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[int, int, int]]:
+        for row in rows:
+            if row.update and row.update.payload and name in row.update.payload["dataFields"]:
+                value = to_json(row.update.payload["dataFields"][name])
+                yield hash(row.user), hash(value), self._query_number
+
+    def warnings(self) -> list[str]:
+        """What a person should know of the query that was watched last, and of those before."""
+        warnings = []
+        users = self._users.count_repeated()
+        if users:
+            warnings.append(
+                f"Users with several rows: {users:,}. The last row of each stands; does a join "
+                "multiply them?"
+            )
+        for name, differences in self._shared.items():
+            users = differences.count()
+            if users:
+                warnings.append(
+                    f"Users for whom queries of this run set {name} differently: {users:,}. The "
+                    "last one stands"
+                )
+        return warnings
+
+    def close(self) -> None:
+        """Removes what was taken down."""
+        self._users.close()
+        for differences in self._shared.values():
+            differences.close()
+
+
+def shared_user_fields(queries: Sequence[db.Query]) -> set[str]:
+    """The user fields that several queries set."""
+    queries_by_name: Counter[str] = Counter()
+    for query in queries:
+        texts = columns_of(query, "user fields")
+        # A last word is mostly a type, and may be a part of the name.
+        queries_by_name.update({*texts, *(text.rpartition(" ")[0].strip() for text in texts)})
+    return {name for name, count in queries_by_name.items() if name and count > 1}
+
+
 # --- The ledger: what Iterable accepted before --------------------------------
 
 
@@ -1399,14 +1706,14 @@ def ledger_warnings(job: Job, ledger: db.Ledger | None) -> list[str]:
     return []
 
 
-def skip_known(ledger: db.Ledger, job: Job, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+def skip_known(ledger: db.Ledger, sync: Sync, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
     """Takes out of the calls what Iterable accepted before; nothing without the option."""
     for rows in batches:
         calls = mark_calls(ledger, rows)
         marks = [call.mark for call in calls]
         if ledger.has_old_entries:
-            ledger.take_over(list(marks_and_old_names(job.query.name, rows)))
-        if job.settings.send_only_changes:
+            ledger.take_over(list(marks_and_old_names(sync.query.name, rows)))
+        if sync.job.settings.send_only_changes:
             for call, names in zip(calls, ledger.begin(marks), strict=True):
                 keep_parts(call, names)
         else:
@@ -1501,6 +1808,7 @@ def is_left_to_send(row: Row) -> bool:
 
 # --- Sending ------------------------------------------------------------------
 
+ROWS_TO_GIVE_UP = 10  # in a row without a useful answer, that end the run
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 
 
@@ -1520,9 +1828,8 @@ def choose_sending(settings: Settings, total: int) -> Sending:
     return Sending(is_bulk, settings.workers or (6 if is_bulk else 64))
 
 
-def make_client(job: Job, signals: Signals, plan: Plan) -> IterableClient:
+def make_client(settings: Settings, stop: iterable_client.Stop) -> IterableClient:
     """The client of a run."""
-    settings = job.settings
     return IterableClient(
         settings.iterable_api_key,
         settings.iterable_jwt_secret,
@@ -1535,9 +1842,64 @@ def make_client(job: Job, signals: Signals, plan: Plan) -> IterableClient:
         workers=settings.workers or 64,  # also for what a bulk run sends again singly
         rate_limit_factor=settings.rate_limit_factor,
         zone=settings.database_timezone,
-        give_up_after=10 * plan.calls_per_row,  # that is, at least 10 rows
-        stop=signals.stop,
+        give_up_after=ROWS_TO_GIVE_UP,  # until a query says how many calls that are
+        stop=stop,
     )
+
+
+class Preview:
+    """What a dry run tells of the sending: its first requests, and how long it would take."""
+
+    def __init__(self, sending: Sending, rate_limit_factor: float) -> None:
+        self.firsts: dict[iterable_client.Operation, Json] = {}  # by the operation for one row
+        self._sending = sending
+        self._rate_limit_factor = rate_limit_factor
+        self._calls = 0
+        self._requests: Counter[iterable_client.Operation] = Counter()
+
+    def note(self, rows: Iterable[Row]) -> None:
+        """Takes notice of planned rows that would be sent together."""
+        updates, events = [], []
+        for row in rows:
+            if row.update and row.update.outcome is None:
+                updates.append(row.update.payload)
+            if row.event and row.event.outcome is None:
+                events.append(row.event.payload)
+        bulk_updates, bulk_events = (
+            iterable_client.USERS_BULK_UPDATE,
+            iterable_client.EVENTS_TRACK_BULK,
+        )
+        self._note(iterable_client.USERS_UPDATE, bulk_updates, updates)
+        self._note(iterable_client.EVENTS_TRACK, bulk_events, events)
+
+    def _note(
+        self,
+        single: iterable_client.Operation,
+        bulk: iterable_client.Operation,
+        payloads: Sequence[Json | None],
+    ) -> None:
+        if not payloads:
+            return
+        self._calls += len(payloads)
+        if payloads[0] is not None:
+            self.firsts.setdefault(single, payloads[0])
+        if self._sending.is_bulk:
+            self._requests[bulk] += math.ceil(len(payloads) / iterable_client.BULK_ITEMS)
+        else:
+            self._requests[single] += len(payloads)
+
+    def describe(self) -> str:
+        """Calls, requests and seconds."""
+        seconds = 0.0
+        for operation, count in self._requests.items():
+            seconds = max(seconds, count / (operation.per_second * self._rate_limit_factor))
+        mode = "bulk" if self._sending.is_bulk else "single"
+        requests = self._requests.total()
+        time_text = f"{seconds:,.1f} s" if seconds >= 0.1 else "less than 0.1 s"
+        return (
+            f"{self._calls:,} calls in {requests:,} {mode} requests, which Iterable's limits let "
+            f"through in {time_text}"
+        )
 
 
 # --- Results ------------------------------------------------------------------
@@ -1599,6 +1961,7 @@ class Results:
         """`directory` has room for the lines; `identifier_kind` is "email" or "userId"."""
         self.states: Counter[RowState] = Counter()
         self.failure_reasons: Counter[str] = Counter()
+        self.failure_examples: dict[str, Json] = {}  # by code, the first of each
         self.skipped_calls = 0
         self.is_cut_short = False  # whether a stop kept a call of a recorded row from its answer
         self.filtered_fields: set[str] = set()
@@ -1651,13 +2014,16 @@ class Results:
         if not is_plain and state != RowState.NOT_SENT:
             for call in row.calls:
                 if call.outcome:
-                    self._count_call(call.outcome)
+                    self._count_call(row, call, call.outcome)
 
-    def _count_call(self, outcome: Outcome) -> None:
+    def _count_call(self, row: Row, call: Call, outcome: Outcome) -> None:
         if outcome.kind == Kind.SKIPPED:
             self.skipped_calls += 1
         elif outcome.kind != Kind.ACCEPTED:
-            self.failure_reasons[outcome.answer["code"]] += 1
+            code = outcome.answer["code"]
+            self.failure_reasons[code] += 1
+            if code not in self.failure_examples:
+                self.failure_examples[code] = failure_example(row, call, outcome)
             if outcome.kind != Kind.FAILED:
                 self.is_cut_short = True
 
@@ -1680,6 +2046,20 @@ class Results:
         file.write("\n]}\n")
 
 
+LONGEST_EXAMPLE = 300  # characters of a message
+
+
+def failure_example(row: Row, call: Call, outcome: Outcome) -> Json:
+    """A failed call, for a person who asks which row and which field."""
+    message = iterable_client.without_addresses(str(outcome.answer.get("msg")), row.user)
+    return {
+        "row": row.number,
+        "call": "users_update" if call is row.update else "events_track",
+        "status": outcome.status,
+        "msg": message[:LONGEST_EXAMPLE],
+    }
+
+
 def record_line(row: Row, identifier_kind: str, state: RowState, now: str) -> str:
     """A row's line of JSON. By hand: half of what json.dumps takes, a million times."""
     return (
@@ -1691,7 +2071,13 @@ def record_line(row: Row, identifier_kind: str, state: RowState, now: str) -> st
 
 
 BULK_ANSWER = iterable_client.BULK_ACCEPTED.answer
-BULK_ACCEPTED_JSON = to_json({"success": True, "response": BULK_ANSWER})
+BULK_ACCEPTED_JSON = to_json(
+    {
+        "success": True,
+        "status": iterable_client.BULK_ACCEPTED.status,
+        "response": BULK_ANSWER,
+    }
+)
 SKIPPED_JSON = to_json({"success": True, "skipped": True})
 
 
@@ -1706,7 +2092,12 @@ def call_json(call: Call | None) -> str:
         return SKIPPED_JSON
     if outcome.kind == Kind.ACCEPTED and outcome.answer == BULK_ANSWER:
         return BULK_ACCEPTED_JSON
-    return to_json({"success": outcome.is_success, "response": outcome.answer})
+    told = {
+        "success": outcome.is_success,
+        "status": outcome.status,
+        "response": outcome.answer,
+    }
+    return to_json(told)
 
 
 # --- The end of a run ---------------------------------------------------------
@@ -1714,189 +2105,683 @@ def call_json(call: Call | None) -> str:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """How a run ended."""
+    """How a query ended."""
 
     status: str
     exit_code: int
     warnings: list[str]
+    reason: str = ""  # of a run that was aborted; it is the last of the warnings, too
 
 
 def conclude(
-    client: IterableClient | None,
-    signals: Signals,
-    trouble: Trouble,
-    total: int,
-    results: Results,
-    warnings: list[str],
+    sync: Sync, tools: Tools, total: int, results: Results, warnings: list[str]
 ) -> Conclusion:
-    """How the run ended, and what a person should know of it beside `warnings`.
+    """How the query ended, and what a person should know of it beside `warnings`.
 
     What the client found to be hopeless goes before a signal, since a run that is repeated
     would end alike; a signal goes before the lack of answers, which it may have caused.
     """
+    client, received = tools.client, tools.signals.received
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
         text = f"Iterable dropped fields that the project does not know, and said success: {names}"
         warnings = [*warnings, text]
-    ending = trouble.reason or (client and client.health.ending)
+    ending = tools.trouble.reason or (client and client.health.ending)
     if ending:
-        return Conclusion("aborted", 4, [*warnings, ending])
+        return aborted(ending, warnings)
     recorded = results.states.total() - results.states[RowState.NOT_SENT]
-    if signals.received and (results.is_cut_short or recorded < total):
-        return Conclusion("interrupted", 128 + signals.received, warnings)
-    has_failures = bool(results.failure_reasons)
+    if received and (results.is_cut_short or recorded < total):
+        return Conclusion("interrupted", 128 + received, warnings)
+    tolerated = is_tolerated(results, sync.job.settings.tolerated_failures or ())
+    exit_code = int(bool(results.failure_reasons) and not tolerated)
     if client is None:
-        return Conclusion("dry_run", int(has_failures), warnings)
+        return Conclusion("dry_run", exit_code, warnings)
     if client.counts["sent"] and not client.health.was_answered:
-        return Conclusion("aborted", 4, [*warnings, client.health.no_answer])
-    if has_failures:
-        return Conclusion("completed_with_failures", 1, warnings)
-    return Conclusion("completed", 0, warnings)
+        return aborted(client.health.no_answer, warnings)
+    if results.failure_reasons:
+        return Conclusion("completed_with_failures", exit_code, warnings)
+    return Conclusion("completed", exit_code, warnings)
+
+
+def aborted(reason: str, warnings: list[str]) -> Conclusion:
+    """A query that was given up."""
+    return Conclusion("aborted", 4, [*warnings, reason], reason)
+
+
+def is_tolerated(results: Results, codes: Collection[str]) -> bool:
+    """Whether the failures are only such as are no bad news, and not all that there was."""
+    good = (RowState.SUCCESSFUL, RowState.UNCHANGED, RowState.PLANNED)
+    has_good_rows = any(results.states[state] for state in good)
+    return has_good_rows and results.failure_reasons.keys() <= set(codes)
 
 
 def summarize(
-    job: Job,
+    sync: Sync,
+    tools: Tools,
     fetched: Fetched,
     sending: Sending,
-    client: IterableClient | None,
     results: Results,
     conclusion: Conclusion,
     csv_path: Path,
 ) -> Json:
     """What stands in the results file before the records."""
-    settings = job.settings
-    run_ = {
-        "id": str(uuid.uuid4()),
-        "status": conclusion.status,
-        "started_at": job.started.isoformat(timespec="seconds"),
-        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - job.began, 3),
-        "query": job.query.name,
-        "since": job.since.isoformat(),
-        "until": job.until.isoformat(),
-        "send_mode": "bulk" if sending.is_bulk else "single",
-        "authentication": "jwt" if settings.use_jwt_auth else "api_key",
-        "base_url": settings.iterable_api_base_url,
-        "csv_file": csv_path.name,
-        "warnings": conclusion.warnings,
-    }
+    requests = {"sent": 0, "retried": 0, "rate_limited": 0}
+    if tools.client:
+        requests = dict(tools.client.counts)
     counts = {state.value: results.states[state] for state in COUNTED}
-    requests = dict(client.counts) if client else {"sent": 0, "retried": 0, "rate_limited": 0}
     return {
-        "run": run_,
+        "run": describe_run(sync, sending, conclusion, csv_path),
         "total_users": fetched.total,
         **counts,
         "not_sent": fetched.total - results.recorded,
         "failure_reasons": dict(results.failure_reasons),
+        "failure_examples": results.failure_examples,
         "requests": requests,
         "reports": fetched.reports,
     }
 
 
-def report_end(
-    job: Job, conclusion: Conclusion, summary: Json, skipped_calls: int, paths: Sequence[Path]
-) -> None:
-    """Says in the log and, unless nobody wants to know, on the screen how the run ended."""
-    names = [state.value for state in COUNTED]
-    counts = {name: summary[name] for name in (*names, "not_sent", "failure_reasons")}
+def describe_run(sync: Sync, sending: Sending, conclusion: Conclusion, csv_path: Path) -> Json:
+    """What a results file says of the run. find_last_end() reads it there."""
+    job, window = sync.job, sync.window
+    return {
+        "id": str(uuid.uuid4()),
+        "status": conclusion.status,
+        "started_at": sync.started.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - sync.began, 3),
+        "query": sync.query.name,
+        "since": window.since.isoformat(),
+        "until": window.until.isoformat(),
+        "days": job.days,
+        "as_of": as_of_text(job.options),
+        "limit": job.options.limit,
+        "send_mode": "bulk" if sending.is_bulk else "single",
+        "authentication": "jwt" if job.settings.use_jwt_auth else "api_key",
+        "base_url": job.settings.iterable_api_base_url,
+        "csv_file": csv_path.name,
+        "warnings": conclusion.warnings,
+    }
+
+
+@dataclass(frozen=True)
+class Ending:
+    """All that there is to say of a query that has ended."""
+
+    sync: Sync
+    conclusion: Conclusion
+    summary: Json  # of the results file
+    skipped_calls: int
+    paths: list[Path]  # of the files that it left
+    preview: Preview | None  # of a dry run
+
+
+def report_end(ending: Ending) -> None:
+    """Says in the log and, unless nobody wants to know, on the screen how a query ended."""
+    options, conclusion = ending.sync.job.options, ending.conclusion
+    names = [*(state.value for state in COUNTED), "not_sent", "failure_reasons"]
+    counts = {name: ending.summary[name] for name in names}
     log.info("%s, exit code %d: %s", conclusion.status, conclusion.exit_code, counts)
     for warning in conclusion.warnings:
         log.warning("%s", warning)
-    if conclusion.exit_code == 0 and job.options.quiet:
+    if conclusion.exit_code == 0 and options.quiet:
         return
     with suppress(OSError):  # | head, or a full disk: what was done is done
-        out = sys.stderr if job.options.quiet else sys.stdout
-        print_summary(summary, skipped_calls, paths, out)
+        out = sys.stderr if options.quiet else sys.stdout
+        print_page(summary_page(ending), out)
+
+
+# --- What --check says ---------------------------------------------------------
+
+CHECKED_ROWS = 100  # of each query
+
+
+class Finding(NamedTuple):
+    """Something that --check found."""
+
+    label: str
+    text: str
+    code: int = 0  # the exit code that a run would have because of it
+    is_note: bool = False  # what a person should know, though nothing is wrong
+
+
+def check(job: Job) -> int:
+    """Sends nothing and leaves no files, but says what is wrong; returns the exit code."""
+    set_handlers([logging.StreamHandler()] if job.options.verbose else [], "DEBUG")
+    env_file = find_env_file(job.options)
+    source = f"from the environment and {env_file}" if env_file else "from the environment"
+    findings = [Finding("Settings", source), check_directory(job.directory)]
+    for warning in job.warnings:
+        findings.append(Finding("", warning, is_note=True))
+    database = check_database(job.settings)
+    findings.append(database)
+    samples = []
+    if database.code == 0:
+        for report in job.reports:
+            findings.append(check_report(job, report))
+        for query in job.queries:
+            sample = take_sample(job, query)
+            findings += sample.findings
+            samples.append(sample)
+    findings += check_fields(job, samples)
+    code = max(finding.code for finding in findings)
+    if code or not job.options.quiet:
+        print_page(check_page(findings), sys.stderr if job.options.quiet else sys.stdout)
+    return code
+
+
+def check_page(findings: Iterable[Finding]) -> Iterator[Entry]:
+    """The findings, each with its verdict."""
+    for finding in findings:
+        verdict, colour = "ok", 32
+        if finding.is_note:
+            verdict, colour = "note", 33
+        if finding.code:
+            verdict, colour = "wrong", 31
+        yield Entry(finding.label, f"{verdict:<7}{finding.text}", colour, hang=7)
+
+
+def check_directory(directory: Path) -> Finding:
+    """Whether files can be made in the output directory, which a run makes where it is missing."""
+    there = next(path for path in [directory, *directory.absolute().parents] if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding("Output", f"into {directory.resolve()}")
+    text = f"{directory.resolve()} cannot be written: name another with --output-dir"
+    return Finding("Output", text, 2)
+
+
+def check_database(settings: Settings) -> Finding:
+    """Whether it can be reached."""
+    url = settings.database_url
+    try:
+        with db.connect(url, settings.database_timezone):
+            return Finding("Database", db.describe_url(url))
+    except db.DatabaseError as error:
+        return Finding("Database", str(error), 3)
+
+
+def check_report(job: Job, report: db.Query) -> Finding:
+    """Whether a report can be run."""
+    settings = job.settings
+    try:
+        with db.connect(settings.database_url, settings.database_timezone) as database:
+            _, rows = database.rows(report, job.since, job.until)
+            number = sum(1 for _ in islice(rows, CHECKED_ROWS))
+    except db.DatabaseError as error:
+        return Finding("Report", str(error), 3)
+    return Finding("Report", f"{report.name}: {count_rows(number)}")
+
+
+def count_rows(number: int) -> str:
+    """The rows that were looked at."""
+    return f"its first {number} rows" if number == CHECKED_ROWS else f"all of its {number} rows"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first rows of a query, and what they would send."""
+
+    query: db.Query
+    findings: list[Finding]
+    user_fields: dict[str, list[Any]]  # the values of each that are not NULL
+
+
+def take_sample(job: Job, query: db.Query) -> Sample:
+    """Runs a query, and plans the calls of its first rows."""
+    settings, window = job.settings, find_window(job, query)
+    url, zone = settings.database_url, settings.database_timezone
+    try:
+        with db.connect(url, zone) as database:
+            columns, rows = database.rows(query, window.since, window.until)
+            plan = make_plan(query, columns, zone)
+            cells = list(islice(rows, CHECKED_ROWS))
+    except (db.QueryFileError, db.DatabaseError) as error:
+        return Sample(query, [Finding("Query", str(error), code_of(error))], {})
+    planned = [plan_row(plan, number, row) for number, row in enumerate(cells, 1)]
+    findings = [Finding("Query", f"{query.name}: {count_rows(len(cells))}")]
+    findings += failed_calls(planned)
+    field_kinds = FieldKinds(Fetched(plan, len(cells), 0, {}))
+    field_kinds.note(cells)
+    for warning in [window.warning, *field_kinds.warnings()]:
+        if warning:
+            findings.append(Finding("", warning, is_note=True))
+    return Sample(query, findings, user_field_values(planned))
+
+
+def failed_calls(rows: Iterable[Row]) -> list[Finding]:
+    """The first of the calls that cannot be made, of each reason."""
+    findings: dict[str, Finding] = {}
+    for row in rows:
+        for call in row.calls:
+            if call.outcome:
+                code = call.outcome.answer["code"]
+                example = failure_example(row, call, call.outcome)
+                text = f"{code} in row {row.number}: {example['msg']}. {find_advice(code, None)}"
+                findings.setdefault(code, Finding("", text, 1))
+    return list(findings.values())
+
+
+def user_field_values(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """What each user field goes out as, NULL aside."""
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        if row.update and row.update.payload:
+            for name, value in row.update.payload["dataFields"].items():
+                known = values.setdefault(name, [])
+                if value is not None:
+                    known.append(value)
+    return values
+
+
+ITERABLE_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d \+00:00)?")
+
+
+def kinds_of_value(value: Any) -> set[str]:
+    """The kind of a JSON value; an array has the kinds of what is in it, as in Iterable."""
+    if isinstance(value, list):
+        return set().union(*map(kinds_of_value, value))
+    if isinstance(value, str) and ITERABLE_TIME.fullmatch(value):
+        return {"time"}
+    return {JSON_KINDS[type(value)]} if type(value) in JSON_KINDS else set()
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """A type of user fields in Iterable."""
+
+    takes: frozenset[str]  # kinds of JSON
+    cell_type: str  # the word for it in queries.sql
+
+
+ITERABLE_TYPES = {  # by Iterable's names for them
+    "string": FieldType(frozenset({"text", "time"}), "text"),
+    "long": FieldType(frozenset({"integer"}), "integer"),
+    "double": FieldType(frozenset({"fraction", "integer"}), "decimal"),
+    "boolean": FieldType(frozenset({"boolean"}), "boolean"),
+    "date": FieldType(frozenset({"time"}), "timestamp"),
+    "object": FieldType(frozenset({"object"}), "json"),
+}
+
+
+def check_fields(job: Job, samples: Sequence[Sample]) -> list[Finding]:
+    """Whether Iterable takes the credentials, and the user fields of the queries."""
+    settings = job.settings
+    if settings.use_jwt_auth:
+        text = "a JWT-enabled key cannot ask for the project's fields: try --limit 1"
+        return [Finding("Iterable", text, is_note=True)]
+    client = make_client(settings, iterable_client.Stop())
+    is_ok, answer = client.get_user_fields()
+    if not is_ok:
+        reason = client.health.ending or f"{answer['code']}: {answer.get('msg')}"
+        return [Finding("Iterable", iterable_client.without_addresses(reason), 4)]
+    known = answer["fields"]
+    text = f"{settings.iterable_api_base_url} takes the key; the project has {len(known)} fields"
+    findings = [Finding("Iterable", text)]
+    for sample in samples:
+        findings += check_sample(sample, answer["fields"], settings.database_timezone)
+    return findings
+
+
+def check_sample(sample: Sample, known: Mapping[str, str], zone: ZoneInfo) -> Iterator[Finding]:
+    """Whether Iterable takes the fields of a query; `known`: their types there, by name."""
+    query = sample.query
+    label = "Fields"
+    new = [name for name in sample.user_fields if not is_known(name, known)]
+    for name, values in sample.user_fields.items():
+        if name in known:
+            complaint = compare_field(name, values, known[name], zone)
+            if complaint:
+                yield Finding(label, f"{query.name}: {complaint}", 1)
+                label = ""
+    if new:
+        fate = "drops them" if query.keys.get("new fields") == "no" else "creates them"
+        text = f"{query.name}: new to the project, Iterable {fate}: {', '.join(new)}"
+        yield Finding(label, text, is_note=True)
+        label = ""
+    if "event fields" in query.keys:
+        yield Finding(label, f"{query.name}: event fields cannot be asked for", is_note=True)
+
+
+def is_known(name: str, known: Mapping[str, str]) -> bool:
+    """Whether a project has a field; of an object Iterable may name the fields alone."""
+    return name in known or any(other.startswith(f"{name}.") for other in known)
+
+
+def compare_field(name: str, values: Sequence[Any], type_there: str, zone: ZoneInfo) -> str:
+    """What is wrong with a user field of values that a project has with a type; "" if nothing."""
+    expected = ITERABLE_TYPES.get(type_there)
+    if expected is None:
+        return ""
+    kinds: set[str] = set().union(*map(kinds_of_value, values))
+    wrong = kinds - expected.takes
+    if not wrong:
+        return ""
+    here = " and ".join(sorted(wrong))
+    advice = "send another field, or cast it in the SQL"
+    with suppress(ValueError):
+        for value in values:
+            db.cast_cell(expected.cell_type, value, zone)
+        advice = f"write '-- user fields: {name} {expected.cell_type}'"
+    return f"{name} goes out as {here}, but is {type_there} in Iterable, which refuses it: {advice}"
 
 
 # --- The screen ---------------------------------------------------------------
 
 
 class Progress:
-    """A line on the terminal, at most twice a second: rows of total, rate, time left, failures."""
+    """A line on the terminal, at most twice a second: how far the query and the sending are."""
 
-    def __init__(self, options: Options, total: int) -> None:
-        """`total` is the number of rows."""
-        is_wanted = not (options.quiet or options.verbose or options.dry_run)
+    def __init__(self, options: Options) -> None:
+        is_wanted = not (options.quiet or options.verbose)
         self._is_shown = is_wanted and sys.stderr.isatty()
+        self._began = self._last = 0.0
+        self._total = 0
+        self._name = ""
+
+    def begin_query(self, name: str) -> None:
+        """Says that the database is at work."""
+        self._name = name
+        self._show(f"Querying {name}")
+
+    def count(self, rows: Iterable[Item]) -> Iterable[Item]:
+        """Counts the rows that come by."""
+        return self._counted(rows) if self._is_shown else rows
+
+    def _counted(self, rows: Iterable[Item]) -> Iterator[Item]:
+        for number, row in enumerate(rows, 1):
+            if number % 100 == 0 and self._is_due():
+                self._show(f"Querying {self._name}: {number:,} rows")
+            yield row
+
+    def begin_sending(self, total: int) -> None:
+        """From now on rows are sent, `total` in all."""
         self._total = total
         self._began = time.monotonic()
-        self._last = self._began
 
     def show(self, results: Results) -> None:
-        """Shows how far the run is, where it is time to."""
-        now = time.monotonic()
-        if not self._is_shown or now - self._last < 0.5:
+        """Shows rows of total, rate, time left and failures, where it is time to."""
+        if not self._is_shown or not self._is_due():
             return
-        self._last = now
         done = results.recorded
-        rate = done / (now - self._began)
+        rate = done / max(self._last - self._began, 0.001)
         left = "waiting for Iterable"
         if rate:
             left = f"{timedelta(seconds=round((self._total - done) / rate))} left"
         failed = results.failure_reasons.total()
-        self._print(
+        self._show(
             f"{done:,} of {self._total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
         )
 
     def clear(self) -> None:
         """Makes room for the summary."""
+        self._show("")
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < 0.5:
+            return False
+        self._last = now
+        return True
+
+    def _show(self, line: str) -> None:
         if self._is_shown:
-            self._print("")
-
-    def _print(self, line: str) -> None:
-        with suppress(OSError):  # the terminal may be gone
-            print(f"\r\033[K{line}", end="\r" if line else "", file=sys.stderr, flush=True)
+            room = shutil.get_terminal_size().columns - 1
+            with suppress(OSError):  # the terminal may be gone
+                print(f"\r\033[K{line[:room]}", end="", file=sys.stderr, flush=True)
 
 
-def print_summary(summary: Json, skipped_calls: int, paths: Sequence[Path], out: IO[str]) -> None:
-    """Prints what a person wants to know of a run."""
-    run_ = summary["run"]
-    status = run_["status"].replace("_", " ")
-    lines = [
-        ("Status", f"{status} in {run_['seconds']:.1f} s"),
-        ("Query", f"{run_['query']}, {run_['since']} to {run_['until']}"),
-        ("Rows", describe_rows(summary)),
-    ]
-    for code, calls in summary["failure_reasons"].items():
-        lines.append(("Failures", f"{calls:,} x {code}"))
-    requests = [
-        f"{count:,} {name.replace('_', ' ')}" for name, count in summary["requests"].items()
-    ]
-    if skipped_calls:
-        requests.append(f"{skipped_calls:,} calls saved by the ledger")
-    lines.append(("Requests", ", ".join(requests)))
+COLOURS = {  # of a status, as ANSI's numbers
+    "completed": 32,
+    "completed_with_failures": 33,
+    "dry_run": 36,
+    "aborted": 31,
+    "interrupted": 31,
+}
+LABEL_WIDTH = 10
+NARROW, WIDE = 60, 100  # columns of a page, at the least and at the most
+
+
+class Entry(NamedTuple):
+    """A line or paragraph of a page: on the left what it is about."""
+
+    label: str
+    text: str
+    colour: int | None = None  # of the text's first line
+    is_wrapped: bool = True
+    hang: int = 0  # columns by which the other lines are indented
+
+
+def print_page(entries: Iterable[Entry], out: IO[str]) -> None:
+    """Prints a page, as wide as the terminal; without one as for a mail."""
+    is_terminal = out.isatty()
+    columns = shutil.get_terminal_size().columns if is_terminal else 80
+    width = min(max(columns, NARROW), WIDE) - 1
+    has_colour = is_terminal and not os.environ.get("NO_COLOR")
+    for entry in entries:
+        lines = [db.printable(line) for line in wrap_entry(entry, width - LABEL_WIDTH)]
+        if has_colour and entry.colour:
+            lines[0] = f"\033[{entry.colour}m{lines[0]}\033[0m"
+        label = entry.label
+        for line in lines:
+            print(f"{label:<{LABEL_WIDTH}}{line}".rstrip(), file=out)
+            label = ""
+
+
+def wrap_entry(entry: Entry, width: int) -> list[str]:
+    """The lines of an entry. Paths are not broken."""
+    if not entry.is_wrapped:
+        return entry.text.split("\n")
+    return textwrap.wrap(
+        entry.text,
+        width,
+        subsequent_indent=" " * entry.hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
+
+
+def summary_page(ending: Ending) -> list[Entry]:
+    """What a person wants to know of a query that has ended."""
+    summary, run_ = ending.summary, ending.summary["run"]
+    conclusion = ending.conclusion
+    status = conclusion.status
+    text = f"{status.replace('_', ' ')} in {run_['seconds']:.1f} s"
+    page = [Entry("Status", text, COLOURS[status])]
+    if conclusion.reason:
+        page.append(Entry("Reason", conclusion.reason))
+    page.append(Entry("Query", run_["query"]))
+    if ending.sync.query.has_since:
+        page.append(Entry("Window", describe_window(ending.sync.window)))
+    page += row_entries(ending)
+    if ending.preview:
+        page.append(Entry("To send", ending.preview.describe()))
+    else:
+        page.append(Entry("Requests", describe_requests(summary["requests"], ending)))
     for warning in run_["warnings"]:
-        lines.append(("Warning", warning))
-    for path in paths:
-        lines.append(("File", str(path.resolve())))
+        if warning != conclusion.reason:
+            page.append(Entry("Warning", warning))
+    for path in ending.paths:
+        page.append(Entry("File", str(path.resolve()), is_wrapped=False))
+    page += failure_entries(summary)
+    if ending.preview:
+        page += request_entries(ending.preview)
     for name, rows in summary["reports"].items():
-        lines.append(("Report", name))
-        lines += [("", line) for line in table_lines(rows[:20])]
-    for label, text in lines:
-        print(f"{label:<9} {db.printable(text)}", file=out)
+        page += report_entries(name, rows)
+    next_step = describe_next(ending)
+    if next_step:
+        page += [Entry("", ""), Entry("Next", next_step)]
+    if len(ending.sync.job.queries) > 1:
+        page.append(Entry("", ""))
+    return page
+
+
+def describe_window(window: Window) -> str:
+    """From when to when, and in which zone."""
+    since, until = (f"{time:%Y-%m-%d %H:%M:%S}" for time in (window.since, window.until))
+    text = f"{since} to {until} {window.until.tzinfo}"
+    return f"{text}, {window.note}" if window.note else text
+
+
+def row_entries(ending: Ending) -> list[Entry]:
+    """The number of rows, and what became of them, a line each."""
+    summary = ending.summary
+    total = summary["total_users"]
+    if not total:
+        text = "none"
+        if ending.sync.query.has_since:
+            text = "none in this window: --days makes it longer, --as-of moves its end"
+        return [Entry("Rows", text)]
+    entries = [Entry("Rows", f"{total:,}")]
+    if ending.preview:
+        return entries
+    width = len(f"{total:,}") + 2
+    for key, words in ROW_WORDS.items():
+        if summary[key] == total:
+            return [Entry("Rows", f"{total:,}, all {words}")]
+        if summary[key]:
+            entries.append(Entry("", f"{summary[key]:>{width},} {words}"))
+    return entries
+
+
+ROW_WORDS = {  # by the names of the counts in the results file
+    **{state.value: words for state, words in COUNTED.items()},
+    RowState.NOT_SENT.value: "not sent",
+}
 
 
 def describe_rows(summary: Json) -> str:
-    """The number of rows, and what became of them."""
-    words = {state.value: text for state, text in COUNTED.items()}
-    words["not_sent"] = "not sent"
-    counts = [f"{summary[key]:,} {text}" for key, text in words.items() if summary[key]]
+    """The number of rows, and what became of them, in a line."""
+    counts = [f"{summary[key]:,} {words}" for key, words in ROW_WORDS.items() if summary[key]]
     return f"{summary['total_users']:,}: {', '.join(counts) or 'none'}"
 
 
+def describe_requests(requests: Json, ending: Ending) -> str:
+    """How many there were, and what slowed them down."""
+    parts = [f"{requests['sent']:,} sent"]
+    if requests["retried"]:
+        parts.append(f"{requests['retried']:,} of them retries")
+    if requests["rate_limited"]:
+        others = "others use this project's limits, too"
+        parts.append(f"{requests['rate_limited']:,} answered 429 ({others})")
+    if ending.skipped_calls:
+        parts.append(f"{ending.skipped_calls:,} calls saved by the ledger")
+    return ", ".join(parts)
+
+
+ADVICE = {  # by code: what to do about a failure
+    "InvalidValue": "Iterable cannot hold that value: mend it in the SQL, or write the type that "
+    "it should have behind the field's name.",
+    "NoIdentifier": "Without an address or a userId there is nobody to update: leave such rows "
+    "out in the SQL.",
+    "InvalidEmailAddressError": "Mend the address where it comes from, or leave such rows out in "
+    "the SQL.",
+    "RequestFieldsTypesMismatched": "Iterable fixed the field's type when it first came: cast the "
+    "column to it, write it behind the field's name, or send another field. --check "
+    "compares the types.",
+    "ForgottenUserError": "Iterable was told to forget this user for good: leave them out in the "
+    "SQL, or set TOLERATED_FAILURES=ForgottenUserError.",
+    "UniqueFieldsLimitExceeded": "The project has as many fields as it may have: send fewer, or "
+    "delete some in Iterable.",
+    "RateLimitExceeded": "Others use this project's limits, too: run again when they are done.",
+    "Timeout": "Iterable may have stored it all the same: run again, no event is added twice. If "
+    "it happens often, raise REQUEST_TIMEOUT.",
+    "ConnectionError": "Look at the network and the proxy between here and Iterable, then run "
+    "again.",
+    "5xx": "Iterable had trouble of its own: run again later, no event is added twice.",
+    "Interrupted": "The run was stopped before this call had an answer: run again.",
+    "Aborted": "The run ended before this call had an answer: run again.",
+}
+
+
+def find_advice(code: str, status: int | None) -> str:
+    """What to do about a failure, "" where nobody knows."""
+    if code in ADVICE:
+        return ADVICE[code]
+    return ADVICE["5xx"] if status and status >= 500 else ""
+
+
+def failure_entries(summary: Json) -> list[Entry]:
+    """For each reason the number of calls, an example, and what to do."""
+    entries = []
+    label = "Failures"
+    for code, calls in summary["failure_reasons"].items():
+        example = summary["failure_examples"][code]
+        status = example["status"]
+        text = f"{calls:,} x {code}"
+        if status:
+            text += f", HTTP {status}"
+        entries.append(Entry(label, text))
+        call = CALL_WORDS[example["call"]]
+        text = f"  Row {example['row']}, {call}: {example['msg']}"
+        entries.append(Entry("", text, hang=2))
+        advice = find_advice(code, status)
+        if advice:
+            entries.append(Entry("", f"  {advice}", hang=2))
+        label = ""
+    return [Entry("", ""), *entries] if entries else []
+
+
+CALL_WORDS = {"users_update": "user update", "events_track": "event"}
+
+
+def request_entries(preview: Preview) -> list[Entry]:
+    """The first requests of a dry run, without addresses."""
+    entries = []
+    for operation, payload in preview.firsts.items():
+        text = json.dumps(payload, indent=2, ensure_ascii=False)
+        text = iterable_client.without_addresses(text)
+        entries += [
+            Entry("", ""),
+            Entry("Request", f"POST /api/{operation.name}, the first of them"),
+        ]
+        entries += [Entry("", line, is_wrapped=False) for line in text.split("\n")]
+    return entries
+
+
+REPORT_LINES = 20
+
+
+def report_entries(name: str, rows: Sequence[Json]) -> list[Entry]:
+    """A report as a table."""
+    lines = table_lines(rows[:REPORT_LINES]) if rows else ["no rows"]
+    if len(rows) > REPORT_LINES:
+        lines.append(f"and {len(rows) - REPORT_LINES:,} more, in the results file")
+    entries = [Entry("", line, is_wrapped=False) for line in lines]
+    return [Entry("", ""), Entry("Report", name), *entries]
+
+
 def table_lines(rows: Sequence[Json]) -> list[str]:
-    """A report as text."""
-    if not rows:
-        return ["no rows"]
-    cells = [list(rows[0])]
-    for row in rows:
-        cells.append([str(cell) for cell in row.values()])
-    lines = []
-    for line in cells:
-        padded = [f"{cell:<12}" for cell in line]
-        lines.append("  ".join(padded).rstrip())
-    return lines
+    """Rows of the same columns in lines; numbers stand on the right."""
+    columns = []
+    for name in rows[0]:
+        cells = [row[name] for row in rows]
+        texts = [name, *("" if cell is None else str(cell) for cell in cells)]
+        width = max(map(len, texts))
+        is_number = all(isinstance(cell, (int, float)) for cell in cells)
+        align = str.rjust if is_number else str.ljust
+        columns.append([align(text, width) for text in texts])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def describe_next(ending: Ending) -> str:
+    """What to type next; "" where there is nothing to do."""
+    status, results_name = ending.conclusion.status, ending.paths[-1].name
+    failed_rows = f"grep '\"overall_success\": false' {results_name}"
+    if status == "dry_run" and ending.preview and ending.preview.firsts:
+        command, as_of = "python main.py --limit 1", ending.sync.job.options.as_of
+        if as_of:
+            command = f'{command} --as-of "{as_of}"'
+        return (
+            f"{results_name} has every request. {command} sends the first row: look at that "
+            "user in Iterable"
+        )
+    if ending.conclusion.exit_code == 1:
+        return f"Mend these and run again, no event is added twice. All of them: {failed_rows}"
+    if status == "aborted":
+        return "Mend the reason and run again: what is missing is sent, no event is added twice"
+    if status == "interrupted":
+        return "Run again: what is missing is sent, no event is added twice"
+    return ""
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEY = "test-api-key"
 SECRET = "SECRET-9f8e7d6c5b4a39281706f5e4d3c2b1a0-SECRET"
 JWT = {"USE_JWT_AUTH": "true", "ITERABLE_JWT_SECRET": SECRET}
+CALL_KEYS = (["success", "status", "response"], ["success", "skipped"])
 ROW_KINDS = ("successful", "partial_failures", "total_failures", "unchanged", "not_sent")
 
 Json = dict[str, Any]
@@ -38,9 +39,20 @@ class Finished:
     directory: Path
 
     @property
+    def screen(self) -> str:
+        """What was printed, without the breaks between lines."""
+        return " ".join((self.out + self.err).split())
+
+    @property
     def results(self) -> Json:
         """The one results file, or the newest."""
         found: Json = json.loads(self.results_text)
+        return found
+
+    def results_of(self, query: str) -> Json:
+        """The newest results file of a query, of those that are named after it."""
+        path = self._newest(f"integration_results_*_{query}.json")
+        found: Json = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     @property
@@ -80,6 +92,7 @@ class Project:
     directory: Path
     settings: dict[str, str]
     program: Path = ROOT / "main.py"
+    as_of: str | None = AS_OF  # where no argument says it; None: now
 
     @property
     def database(self) -> Path:
@@ -104,14 +117,16 @@ class Project:
     def command(self, *args: str, **settings: str) -> tuple[list[str], dict[str, str]]:
         """The command line and environment of a run.
 
-        The settings go into the env file, an empty one is left out. The window ends at AS_OF
+        The settings go into the env file, an empty one is left out. The window ends at `as_of`
         unless the arguments say otherwise.
         """
         merged = {**self.settings, **settings}
         lines = [f"{name}='{value}'\n" for name, value in merged.items() if value]
         self.env_file.write_text("".join(lines), encoding="utf-8")
         self.env_file.chmod(0o600)  # it holds a key
-        as_of = [] if "--as-of" in args else ["--as-of", AS_OF]
+        as_of = []
+        if self.as_of and "--as-of" not in args:
+            as_of = ["--as-of", self.as_of]
         command = [sys.executable, str(self.program), "--env-file", str(self.env_file)]
         return [*command, *args, *as_of], dict(os.environ)
 
@@ -194,6 +209,7 @@ def check_counts(results: Json, rows: int) -> None:
     assert len({record["row"] for record in records}) == len(records)
     failed: Counter[str] = Counter()
     for record in records:
+        assert all(list(call) in CALL_KEYS for call in calls_of(record))
         failed.update(call["response"]["code"] for call in calls_of(record) if not call["success"])
     assert results["failure_reasons"] == failed
 

@@ -12,6 +12,7 @@ NAMES = [setting.name.upper() for setting in fields(Settings)]
 WRONG = {  # texts that are none of a setting's values
     "DATABASE_URL": ["app.db", "/var/app.db"],
     "DATABASE_TIMEZONE": ["Mars/Olympus", "../etc/passwd", "Europe"],
+    "QUERY": ["a,,b", "a,b,a", "all,a", ","],
     "LOOKBACK_DAYS": ["0", "-1", "nan", "inf", "week"],
     "ITERABLE_API_KEY": ["an api key", "schlüssel", "seven-7"],
     "ITERABLE_JWT_SECRET": ["a secret", "se\tcret-1", "short"],
@@ -33,6 +34,7 @@ WRONG = {  # texts that are none of a setting's values
     "BACKOFF_FACTOR": ["0.5", "x"],
     "INITIAL_BACKOFF": ["-1", "61"],
     "REQUEST_TIMEOUT": ["0", "inf"],
+    "TOLERATED_FAILURES": [",", "a,,b", "two words", "a" * 65],
     "LOG_LEVEL": ["LOUD"],
 }
 

@@ -24,6 +24,8 @@ def event_id(*parts: object) -> str:
 
 def items(seen: Seen) -> list[Json]:
     """The users or events that a request holds: those of a bulk one, or the only one."""
+    if seen.body is None:
+        return []
     for name in ("users", "events"):
         if name in seen.body:
             found: list[Json] = seen.body[name]
@@ -31,7 +33,8 @@ def items(seen: Seen) -> list[Json]:
     return [seen.body]
 
 
-def sent_items(server: FakeIterable, kind: str) -> list[Json]:
-    """The "users" or "events" of all requests, in the order of arrival."""
+def sent_items(server: FakeIterable, kind: str, path: str = "") -> list[Json]:
+    """The "users" or "events" of all requests in whose path `path` is, in the order of arrival."""
     requests = [seen for seen in server.requests if f"/api/{kind}/" in seen.path]
+    requests = [seen for seen in requests if path in seen.path]
     return [item for seen in requests for item in items(seen)]

@@ -1,32 +1,39 @@
-"""Private PostgreSQL and MariaDB servers for tests.
+"""Private PostgreSQL, MariaDB and Spark servers for tests, and DuckDB files.
 
     with postgresql() as url, mariadb() as other_url:
         load_sample_data(url)
 
 Each runs in a temporary directory, on a free port, and is gone at the end. They need the programs
-of Debian's packages postgresql and mariadb-server, and the drivers of requirements-ci.txt.
+of Debian's packages postgresql, mariadb-server and openjdk-17-jre-headless, the drivers of
+requirements-ci.txt, and SPARK_HOME: the folder of the Python package pyspark, in a virtual
+environment of its own.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import urlopen
 
 from tests.project import ROOT
 
 PASSWORD = "p@ss:w/rd#1%?"  # all that a URL has to escape
 MARIADB_ZONES = ("Europe/Berlin", "Pacific/Honolulu")  # the others stay unknown to the server
-START_SECONDS = 60
+START_SECONDS = 180  # Spark takes 10 to 20, and more where others want the processors, too
 
 
 @contextmanager
@@ -121,6 +128,73 @@ def _mariadb_command(directory: Path, port: int) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Spark:
+    """A running Thrift server of Spark's."""
+
+    url: str  # of its database `default`
+    status_url: str  # of Spark's own API
+    process: subprocess.Popen[bytes]
+
+    def jobs(self) -> list[str]:
+        """The states of all jobs that it has or had: RUNNING, SUCCEEDED, FAILED."""
+        applications = self._ask("/applications")
+        jobs = self._ask(f"/applications/{applications[0]['id']}/jobs")
+        return [job["status"] for job in jobs]
+
+    def _ask(self, path: str) -> Any:
+        with urlopen(f"{self.status_url}/api/v1{path}") as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+
+
+@contextmanager
+def spark() -> Iterator[Spark]:
+    """Start Spark's Thrift server."""
+    if "SPARK_HOME" not in os.environ:
+        raise RuntimeError("SPARK_HOME names no folder of Spark's: .ci/run shows how to make one")
+    directory = Path(tempfile.mkdtemp(prefix="spark-", dir="/tmp"))
+    port, status_port = _free_port(), _free_port()
+    log = directory / "log"
+    command = _spark_command(directory, port, status_port)
+    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_for(port, process, log)
+        url = f"hive://127.0.0.1:{port}/default"
+        yield Spark(url, f"http://127.0.0.1:{status_port}", process)
+    finally:
+        process.kill()  # there is nothing to keep, and a good end takes seconds
+        process.wait(START_SECONDS)
+        shutil.rmtree(directory)
+
+
+def _spark_command(directory: Path, port: int, status_port: int) -> list[str]:
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": (
+            f"-Djava.io.tmpdir={directory} -Dderby.system.home={directory} "
+            "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+        ),
+        "spark.hadoop.hive.server2.thrift.bind.host": "127.0.0.1",
+        "spark.hadoop.hive.server2.thrift.port": str(port),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",
+        "spark.local.dir": str(directory),
+        "spark.sql.warehouse.dir": f"{directory}/warehouse",
+        "spark.sql.session.timeZone": "Asia/Tokyo",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.ui.port": str(status_port),
+    }
+    command = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", "--master", "local[2]"]
+    command += ["--driver-memory", "1g"]
+    command += ["--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"]
+    for name, value in settings.items():
+        command += ["--conf", f"{name}={value}"]
+    return [*command, "spark-internal"]
+
+
 def execute(url: str, *statements: str) -> None:
     """Run statements as they stand, each of them committed."""
     connection = _connect(url)
@@ -134,7 +208,15 @@ def execute(url: str, *statements: str) -> None:
 def _connect(url: str) -> Any:
     """A connection of the driver's own, which commits each statement."""
     parts = urlsplit(url)
-    place: dict[str, Any] = {
+    place: dict[str, Any]
+    if parts.scheme == "sqlite":
+        return sqlite3.connect(parts.path[1:], isolation_level=None)
+    if parts.scheme == "duckdb":
+        return importlib.import_module("duckdb").connect(parts.path[1:])
+    if parts.scheme == "hive":
+        place = {"host": parts.hostname, "port": parts.port, "database": parts.path[1:]}
+        return importlib.import_module("pyhive.hive").connect(**place)
+    place = {
         "host": parts.hostname,
         "port": parts.port,
         "user": parts.username,
@@ -149,6 +231,8 @@ def _connect(url: str) -> Any:
 
 def setting_zone(url: str, zone: str) -> str:
     """The statement that gives a session that zone."""
+    if url.startswith("duckdb"):
+        return f"SET TimeZone = '{zone}'"
     if not url.startswith("mysql"):
         return f"SET TIME ZONE '{zone}'"
     if zone == "UTC":  # which MariaDB knows by its offset only
@@ -161,9 +245,19 @@ def sample_statements() -> list[str]:
     return _statements((ROOT / "tests" / "sample_data.sql").read_text(encoding="utf-8"))
 
 
-def load_sample_data(url: str) -> None:
-    """Create the sample tables; their times are UTC."""
-    execute(url, setting_zone(url, "UTC"), *sample_statements())
+def load_sample_data(url: str, zone: str = "UTC") -> None:
+    """Create the sample tables; their times are in that zone."""
+    statements = sample_statements()
+    if url.startswith("hive"):
+        statements = list(map(_adapt_to_spark, statements))
+    execute(url, setting_zone(url, zone), *statements)
+
+
+def _adapt_to_spark(statement: str) -> str:
+    """Spark's tables take no keys, its INSERT no text for a time, and '' is no quote to it."""
+    no_keys = re.sub(r",\s*FOREIGN KEY.*|PRIMARY KEY", "", statement)
+    times = re.sub(r"('\d{4}-\d\d-\d\d \d\d:\d\d:\d\d')", r"TIMESTAMP \1", no_keys)
+    return times.replace("''", "\\'")
 
 
 def _statements(script: str) -> list[str]:
@@ -219,12 +313,12 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once the server answers; MariaDB opens its port only after its init file."""
+    """Return once the server answers; it opens its port when all is ready."""
     deadline = time.monotonic() + START_SECONDS
     with socket.socket() as probe:
         while probe.connect_ex(("127.0.0.1", port)):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"MariaDB did not start: {log.read_text()}")
+                raise RuntimeError(f"The server did not start: {log.read_text()}")
             time.sleep(0.05)
 
 

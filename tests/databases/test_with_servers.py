@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -565,32 +566,43 @@ def test_a_signal_is_handled_during_a_long_query(
 
 
 @pytest.mark.parametrize(
-    ("url", "module", "package"),
+    ("url", "module", "packages"),
     [
-        ("postgresql://u:secret@h/d", "psycopg", "psycopg[binary]"),
-        ("postgres://u:secret@h/d", "psycopg", "psycopg[binary]"),
-        ("mysql://u:secret@h/d", "pymysql", "PyMySQL"),
-        ("mariadb://u:secret@h/d", "pymysql", "PyMySQL"),
-        ("mysql+mysqldb://u:secret@h/d", "MySQLdb", "mysqlclient"),
-        ("mssql+pymssql://u:secret@h/d", "pymssql", "pymssql"),
-        ("mssql://u:secret@h/d", "pyodbc", "pyodbc"),
-        ("trino://u:secret@h/d", "trino", "trino[sqlalchemy]"),
-        ("snowflake://u:secret@h/d", "snowflake", "snowflake-sqlalchemy"),
-        ("hive://u:secret@h/d", "pyhive", "pyhive[hive]"),
+        ("postgresql://u:secret@h/d", "psycopg", '"psycopg[binary]==3.3.9"'),
+        ("postgres://u:secret@h/d", "psycopg", '"psycopg[binary]==3.3.9"'),
+        ("mysql://u:secret@h/d", "pymysql", '"PyMySQL==1.2.4"'),
+        ("mariadb://u:secret@h/d", "pymysql", '"PyMySQL==1.2.4"'),
+        ("trino://u:secret@h/d", "trino", '"trino[sqlalchemy]==0.340.0"'),
+        ("snowflake://u:secret@h/d", "snowflake", '"snowflake-sqlalchemy==2.1.0"'),
+        # A bare `pip install pyhive` leaves this out, and only connecting tells
+        ("hive://u@127.0.0.1:9/d", "thrift_sasl", '"pyhive[hive-pure-sasl]==0.7.0"'),
+        ("hive+evil://u:secret@h/d", "no_module", '"pyhive[hive-pure-sasl]==0.7.0"'),
+        ("duckdb:///a.db", "duckdb_engine", '"duckdb==2.0.1" "duckdb-engine==0.17.0"'),
     ],
 )
 def test_a_missing_driver_is_named_with_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, url: str, module: str, package: str
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, packages: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     text = refusal(url)
-    assert text.endswith(f' is not installed: python -m pip install "{package}"')
+    line = f"{shlex.quote(sys.executable)} -m pip install {packages}"
+    assert text.endswith(f" is not installed: {line}")
     assert "secret" not in text
 
 
-def test_an_unknown_dialect_is_named() -> None:
-    text = refusal("postgersql://u:secret@h/d")
-    assert text.startswith("SQLAlchemy knows no postgersql://: correct DATABASE_URL")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgersql://u:secret@h/d", "No library for postgersql:// is installed: correct "),
+        ("mssql+pymssql://u:secret@h/d", "No library for mssql+pymssql:// is installed"),
+        ("mysql+mysqldb://u:secret@h/d", "is not installed: install it, or write mysql://, which"),
+        ("postgresql+evil://u:secret@h/d", "is not installed: install it, or write postgresql://"),
+    ],
+)
+def test_a_package_is_never_guessed_from_the_url(url: str, reason: str) -> None:
+    text = refusal(url)
+    assert reason in text
+    assert "pip install" not in text
     assert "secret" not in text
 
 

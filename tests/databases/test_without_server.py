@@ -262,29 +262,38 @@ def test_closing_twice_does_no_harm_and_ends_the_rows(url: str) -> None:
 # Other URLs
 
 
+PSYCOPG = '"sqlalchemy==2.0.58" "psycopg[binary]==3.3.9"'
+PYMYSQL = '"sqlalchemy==2.0.58" "PyMySQL==1.2.4"'
+PYHIVE = '"sqlalchemy==2.0.58" "pyhive[hive-pure-sasl]==0.7.0"'
+
+
 @pytest.mark.parametrize(
     ("url", "packages"),
     [
-        ("postgresql://u:secret@h/d", '"sqlalchemy" "psycopg[binary]"'),
-        ("postgres://u:secret@h/d", '"sqlalchemy" "psycopg[binary]"'),
-        ("postgresql+psycopg2://u:secret@h/d", '"sqlalchemy" "psycopg2-binary"'),
-        ("postgresql+pg8000://u:secret@h/d", '"sqlalchemy" "pg8000"'),
-        ("mysql://u:secret@h/d", '"sqlalchemy" "PyMySQL"'),
-        ("mariadb://u:secret@h/d", '"sqlalchemy" "PyMySQL"'),
-        ("mysql+mysqldb://u:secret@h/d", '"sqlalchemy" "mysqlclient"'),
-        ("trino://u:secret@h/d", '"sqlalchemy" "trino[sqlalchemy]"'),
-        ("snowflake://u:secret@h/d", '"sqlalchemy" "snowflake-sqlalchemy"'),
-        ("hive://u:secret@h/d", '"sqlalchemy" "pyhive[hive]"'),
-        ("unheard_of://u:secret@h/d", '"sqlalchemy"'),
+        ("postgresql://u:secret@h/d", PSYCOPG),
+        ("postgres://u:secret@h/d", PSYCOPG),
+        ("mysql://u:secret@h/d", PYMYSQL),
+        ("mariadb://u:secret@h/d", PYMYSQL),
+        ("hive://u:secret@h/d", PYHIVE),
+        ("hive+http://u:secret@h/d", PYHIVE),
+        ("duckdb:///a.db", '"sqlalchemy==2.0.58" "duckdb==2.0.1" "duckdb-engine==0.17.0"'),
+        ("trino://u:secret@h/d", '"sqlalchemy==2.0.58" "trino[sqlalchemy]==0.340.0"'),
+        ("snowflake://u:secret@h/d", '"sqlalchemy==2.0.58" "snowflake-sqlalchemy==2.1.0"'),
+        ("bigquery://h/d", '"sqlalchemy==2.0.58" "sqlalchemy-bigquery==1.17.3"'),
+        ("unheard_of+evil://u:secret@h/d", '"sqlalchemy==2.0.58"'),
     ],
 )
 def test_a_missing_library_is_named_with_the_line_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, url: str, packages: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.setattr(sys, "executable", "/opt/my env/python")
     with pytest.raises(DatabaseError) as caught:
         connect(url, UTC)
-    assert str(caught.value).endswith(f" is not installed: python -m pip install {packages}")
+    line = f"'/opt/my env/python' -m pip install {packages}"
+    assert str(caught.value).endswith(f" is not installed: {line}")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert packages in readme
     assert "secret" not in str(caught.value)
 
 
@@ -362,6 +371,22 @@ def test_a_url_of_the_right_form_is_returned_as_it_is(url: str) -> None:
     assert check_url(url) == url
 
 
+FORM = "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database"
+ENCODINGS = (
+    ", with what is special in its password percent-encoded "
+    "(@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)"
+)
+
+
+def check_form_is_refused(url: str, form: str) -> None:
+    with pytest.raises(ValueError, match="a URL, such as") as caught:
+        check_url(url)
+    assert str(caught.value) == form
+    with pytest.raises(DatabaseError) as refused:
+        connect(url, UTC)
+    assert str(refused.value) == f"DATABASE_URL cannot be read: it must be {form}."
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -379,29 +404,31 @@ def test_a_url_of_the_right_form_is_returned_as_it_is(url: str) -> None:
         "sqlite:///a\n.db",
         "sqlite:///a\x1b.db",
         "sqlite:///a\x7f.db",
+        "mysql://app:pw@db/shop#1",
+        "mysql://app:p w@db/shop",
+        "mysql://app:pw@db/my shop",
+        "mysql://app:p\nw@db/shop",
+        "mysql://app:p\x1bw@db/shop",
+        "mysql://app:pw@[::1/shop",
+    ],
+)
+def test_another_form_is_refused_with_what_it_must_be_and_connects_to_nothing(url: str) -> None:
+    check_form_is_refused(url, FORM)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "mysql://app:p@ss@db/shop",
         "mysql://app:p/w@db/shop",
         "mysql://app:p?w@db/shop",
         "mysql://app:p#w@db/shop",
-        "mysql://app:pw@db/shop#1",
-        "mysql://app:p w@db/shop",
-        "mysql://app:pw@db/my shop",
         "mysql://app:pw@db/shop?x=a@b",
-        "mysql://app:p\nw@db/shop",
-        "mysql://app:p\x1bw@db/shop",
-        "mysql://app:pw@[::1/shop",
         "trino://me:pw?@db/shop",
     ],
 )
-def test_another_form_is_refused_with_what_it_must_be_and_connects_to_nothing(url: str) -> None:
-    form = "a URL, such as sqlite:///customers.db or postgresql://user:password@host/database"
-    with pytest.raises(ValueError, match="a URL, such as") as caught:
-        check_url(url)
-    assert str(caught.value) == form
-    with pytest.raises(DatabaseError) as refused:
-        connect(url, UTC)
-    assert str(refused.value).startswith(f"DATABASE_URL cannot be read: it must be {form}, ")
-    assert "@ is %40" in str(refused.value)
+def test_where_a_password_seems_not_to_be_encoded_the_error_shows_how(url: str) -> None:
+    check_form_is_refused(url, FORM + ENCODINGS)
 
 
 @pytest.mark.parametrize(

@@ -18,17 +18,20 @@ from tests.fake_iterable.rules import (
     INVALID,
     INVALID_DATA,
     NOT_FOUND,
+    PRESET_FIELDS,
     SINGLE_USER,
     USER,
     USER_REFUSALS,
     FieldTypes,
     Json,
+    MismatchError,
     Refusal,
     Types,
     identifier,
     is_email,
     is_user_id,
     learn_types,
+    shown_type,
     success,
     user_key,
 )
@@ -113,10 +116,10 @@ class Project:
         self.owners: dict[str, str] = {}  # of addresses and userIds among the dataFields
         self.events: dict[str, Json] = {}  # as received, by id
         self.event_writes: Counter[str] = Counter()
-        self.user_types: FieldTypes = {}
+        self.user_types: FieldTypes = dict(PRESET_FIELDS)
         self.event_types: dict[str, FieldTypes] = {}  # by event name
 
-    # the four operations
+    # the operations
 
     def update_user(self, users: list[Json]) -> Json:
         """POST /api/users/update"""
@@ -142,6 +145,11 @@ class Project:
         answer = tally.bulk_answer(EVENT_REFUSALS)
         return {**answer, "disallowedEventNames": sorted(set(tally.disallowed))}
 
+    def get_fields(self, _: list[Json]) -> Json:
+        """GET /api/users/getFields"""
+        types = {path: shown_type(fixed) for path, fixed in self.user_types.items()}
+        return {"fields": types}
+
     # users
 
     def _update(self, users: list[Json]) -> Tally:
@@ -149,15 +157,13 @@ class Project:
         tally = Tally()
         for user in users:
             fields = self._without_dropped(user, tally).get("dataFields", {})
-            why = self._update_refusal(user)
-            new_types = learn_types(fields, self.user_types)
-            if why is None and new_types is None:
-                why = INVALID_DATA
+            new_types, why_not = self._learn(fields, self.user_types)
+            why = self._update_refusal(user) or why_not
             if why is not None:
                 tally.refused.append((why, user))
                 continue
-            self.user_types.update(new_types or {})
-            tally.created.update(new_types or {})
+            self.user_types.update(new_types)
+            tally.created.update(new_types)
             tally.accepted.append(user)
             self._merge(user_key(user), fields)
         return tally
@@ -226,22 +232,27 @@ class Project:
         Adds to the `known` types of its name. Raises what a mismatched type is answered with.
         """
         kept = self._without_dropped(event, tally)
-        why = self.policy.refusal(event)
-        new_types = learn_types(kept.get("dataFields", {}), known)
-        if why is None and new_types is None:
-            why = INVALID_DATA
-        if why == INVALID_DATA:
+        new_types, why_not = self._learn(kept.get("dataFields", {}), known)
+        why = self.policy.refusal(event) or why_not
+        if why is not None and why.word == INVALID_DATA.word:
             raise why.error(event)
         if why is not None:
             tally.refused.append((why, event))
             return
-        known.update(new_types or {})
-        tally.created.update(new_types or {})
+        known.update(new_types)
+        tally.created.update(new_types)
         if "id" not in kept:
             kept = {**kept, "id": uuid.uuid4().hex}
         tally.accepted.append(kept)
 
     # both
+
+    def _learn(self, fields: Json, known: FieldTypes) -> tuple[FieldTypes, Refusal | None]:
+        """The types of new fields, and why the fields are refused where one is mismatched."""
+        try:
+            return learn_types(fields, known), None
+        except MismatchError as error:
+            return {}, INVALID_DATA._replace(mismatch=error.mismatch)
 
     def _without_dropped(self, item: Json, tally: Tally) -> Json:
         """The user or event without the data fields that the project drops."""
@@ -254,12 +265,22 @@ class Project:
 
 
 class Operation(NamedTuple):
-    """One of the four operations."""
+    """One of the operations."""
 
     limit: int  # requests/s
     perform: Callable[[Project, list[Json]], Json]
-    item: Types  # the properties of a user or event
+    item: Types | None = None  # the properties of a user or event; None: it takes none
     bulk: Types | None = None  # the properties of a bulk body, its list first
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return "GET" if self.item is None else "POST"
+
+    @property
+    def is_about_one_user(self) -> bool:
+        """Whether a user's token may allow it."""
+        return self.item is not None and self.bulk is None
 
 
 OPERATIONS = {
@@ -267,4 +288,5 @@ OPERATIONS = {
     "/api/users/bulkUpdate": Operation(5, Project.bulk_update, USER, BULK_USERS),
     "/api/events/track": Operation(2000, Project.track, EVENT),
     "/api/events/trackBulk": Operation(10, Project.track_bulk, EVENT, BULK_EVENTS),
+    "/api/users/getFields": Operation(3, Project.get_fields),
 }

@@ -52,8 +52,28 @@ FAMILIES = {
     float: "double",
     bool: "boolean",
     dict: "object",
-    list: "array",
+    list: "array of",
 }
+# What every project has from the start, as an answer of Iterable's to users/getFields lists it.
+PRESET_FIELDS: FieldTypes = {
+    "email": "string",
+    "userId": "string",
+    "signupDate": "date",
+    "signupSource": "string",
+    "profileUpdatedAt": "date",
+    "emailListIds": "array of long",
+    "unsubscribedChannelIds": "array of long",
+    "unsubscribedMessageTypeIds": "array of long",
+    "phoneNumber": "string",
+    "phoneNumberDetails": "object",
+    "phoneNumberDetails.carrier": "string",
+    "phoneNumberDetails.updatedAt": "date",
+    "devices": "object",
+    "devices.token": "string",
+    "devices.endpointEnabled": "boolean",
+    "itblInternal.emailDomain": "string",
+}
+DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?.*)?")
 INT64 = range(-(2**63), 2**63)
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 MAX_EMAIL = 254  # characters
@@ -85,22 +105,56 @@ def success(msg: str = "", params: Json | None = None) -> Json:
     return {"code": "Success", "msg": msg, "params": params}
 
 
+class Mismatch(NamedTuple):
+    """A value that is not of its field's type, which is fixed."""
+
+    path: str
+    value: Any
+    types: tuple[str, ...]  # of the value
+    fixed: str
+
+    def error(self, category: str) -> IterableError:
+        """Iterable's answer, in words that were recorded of it for a user.
+
+        `category` is "user" or, which is a guess, an event's name.
+        """
+        fixed = shown_type(self.fixed)
+        msg = (
+            "Project 10216: The request does not have the same data types as the data previously "
+            f"submitted. Field '{self.path}' already exists for type '{category}' and has a data "
+            f"type of '{fixed}' but possible types '{', '.join(self.types)}' in the request."
+        )
+        details = {
+            "incomingTypes": list(self.types),
+            "expectedType": fixed,
+            "_type": "UnexpectedType",
+            "offendingValue": self.value,
+            "category": category,
+        }
+        return IterableError(400, MISMATCHED, msg, {"validationErrors": {self.path: details}})
+
+
 class Refusal(NamedTuple):
     """Why a user, or an event of that user, is refused.
 
     A bulk answer names the user in the list of `failedUpdates` that `word` begins, such as
-    invalidEmails or invalidUserIds; a single operation answers status and code.
+    invalidEmails or invalidUserIds; a single operation answers status and code, or says which
+    field is mismatched.
     """
 
     word: str
     status: int
     email_code: str
     user_id_code: str
+    mismatch: Mismatch | None = None
 
     def error(self, item: Json) -> IterableError:
         """The answer of a single operation about a user or event; names the user as sent."""
+        if self.mismatch:
+            return self.mismatch.error(item.get("eventName", "user"))
         code = self.email_code if "email" in item else self.user_id_code
-        return IterableError(self.status, code, f"{code}: {identifier(item)}")
+        said = "Invalid email" if code == "InvalidEmailAddressError" else code
+        return IterableError(self.status, code, f"{said}: {identifier(item)}")
 
     def list_for(self, item: Json) -> str:
         """The list of `failedUpdates` in which a user is named."""
@@ -228,34 +282,64 @@ def _check_event(event: Json) -> None:
 # ------------------------------------------------------------------------------------ data fields
 
 
-def learn_types(fields: Json, known: FieldTypes, prefix: str = "") -> FieldTypes | None:
-    """The field types that `fields` adds to the `known` ones; None where a value does not fit.
+class MismatchError(Exception):
+    """A value does not fit its field."""
+
+    def __init__(self, mismatch: Mismatch) -> None:
+        super().__init__(mismatch.path)
+        self.mismatch = mismatch
+
+
+def learn_types(fields: Json, known: FieldTypes, prefix: str = "") -> FieldTypes:
+    """The field types that `fields` adds to the `known` ones.
 
     Iterable fixes a field's type at first sight ("Types of data fields must match the types sent in
-    previous requests"); parts of an object are fields too. null has no type.
+    previous requests"); parts of an object are fields too. null has no type. Raises MismatchError
+    where a value does not fit.
     """
     new: FieldTypes = {}
     for name, value in fields.items():
         if value is None:
             continue
         path, family = prefix + name, FAMILIES[type(value)]
-        if not _fits(value, family, known.get(path, family)):
-            return None
+        if family == "array of":
+            family += " " + _type_of_items(value)
+        fixed = known.get(path, family)
+        if not _fits(value, family, fixed):
+            raise MismatchError(Mismatch(path, value, _possible_types(family), fixed))
         if path not in known:
             new[path] = family
-        if family == "object":
-            inner = learn_types(value, known, path + ".")
-            if inner is None:
-                return None
-            new.update(inner)
+        if family == "object" and fixed == "object":
+            new.update(learn_types(value, known, path + "."))
     return new
+
+
+def shown_type(fixed: str) -> str:
+    """A field's type as Iterable tells it: of an array that of its items."""
+    return fixed.removeprefix("array of ")
+
+
+def _type_of_items(values: list[Any]) -> str:
+    for value in values:
+        if value is not None:
+            return FAMILIES[type(value)]
+    return "string"
+
+
+def _possible_types(family: str) -> tuple[str, ...]:
+    return ("string", "keyword") if family == "string" else (shown_type(family),)
 
 
 def _fits(value: Any, family: str, fixed: str) -> bool:
     """Whether a field of the type `fixed` takes a value; an integer fits a double field."""
     if family == "long" and value not in INT64:
         return False
-    return family == fixed or (family, fixed) == ("long", "double")
+    if family.startswith("array of"):
+        return fixed.startswith("array of") or fixed == "nested"
+    if (family, fixed) == ("string", "date"):
+        return DATE.fullmatch(value) is not None
+    alike = {("long", "double"), ("object", "geo_location")}
+    return family == fixed or (family, fixed) in alike
 
 
 # ------------------------------------------------------------------------------------------ tokens

@@ -19,7 +19,14 @@ from typing import Any, TypeVar
 from tests.fake_iterable.faults import Fault
 from tests.fake_iterable.limits import Bucket, Others
 from tests.fake_iterable.project import OPERATIONS, Operation, Policy, Project
-from tests.fake_iterable.rules import IterableError, Json, decode_json, read_items, verify_jwt
+from tests.fake_iterable.rules import (
+    FieldTypes,
+    IterableError,
+    Json,
+    decode_json,
+    read_items,
+    verify_jwt,
+)
 from tests.fake_iterable.wire import END_OF_HEAD, End, Reply, Request, Seen, json_reply
 
 T = TypeVar("T")
@@ -124,6 +131,11 @@ class FakeIterable(Policy):
         with self._lock:
             return copy.copy(self._counts)
 
+    def add_user_fields(self, types: FieldTypes) -> None:
+        """Give the project user fields of these types, by path, such as "address.city"."""
+        with self._lock:
+            self._project.user_types.update(types)
+
     def add_fault(self, kind: str, **details: Any) -> Fault:
         """Add a fault; see Fault for kinds and details. Its `hits` tells how often it struck."""
         fault = Fault(kind, **details)
@@ -201,13 +213,15 @@ class FakeIterable(Policy):
         operation = OPERATIONS.get(request.path)
         if operation is None:
             raise IterableError(404, "NotFound", f"No such operation: {request.path}")
-        if request.method != "POST":
+        if request.method != operation.method:
             raise IterableError(405, "GenericError", f"{request.method} is not allowed here")
         claims = self._authenticate(request.headers, operation)
         if request.body is None:
             raise IterableError(413, "BatchTooLarge", f"The body is over {self.max_body} bytes")
         if request.path in self._buckets:
             self._buckets[request.path].take(self._clock())
+        if operation.item is None:
+            return operation.perform(self._project, [])
         if mistake is not None:
             raise mistake
         items = read_items(body, operation.item, operation.bulk)
@@ -222,8 +236,8 @@ class FakeIterable(Policy):
             raise IterableError(401, "BadApiKey", "Invalid API key", {"endpoint": "api"})
         if self._jwt_secret is None:
             return None
-        if operation.bulk is not None:
-            msg = "JWT-enabled API keys cannot call bulk operations"
+        if not operation.is_about_one_user:
+            msg = "JWT-enabled API keys cannot call operations that are not about one user"
             raise IterableError(401, "Unauthorized", msg)
         return verify_jwt(headers.get("authorization"), self._jwt_secret, time.time())
 

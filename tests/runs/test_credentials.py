@@ -69,7 +69,7 @@ def test_refused_credentials_end_the_run_at_once_with_advice(
     results = done.results
     assert (done.code, results["run"]["status"]) == (4, "aborted")
     assert len(done.rows) == 301
-    assert re.search(advice, done.out + done.err)
+    assert re.search(advice, done.screen)
     assert any(re.search(advice, warning) for warning in results["run"]["warnings"])
     tried = 300 if "SEND_MODE" in settings else len(server.requests)
     assert results["failure_reasons"][code] == tried

@@ -86,6 +86,7 @@ def test_the_results_file_says_what_became_of_every_row(history: History) -> Non
         "unchanged": 0,
         "not_sent": 0,
         "failure_reasons": {},
+        "failure_examples": {},
         "requests": {"sent": 10, "retried": 0, "rate_limited": 0},
         "reports": REPORTS,
         "records": results["records"],
@@ -101,8 +102,8 @@ def test_the_results_file_says_what_became_of_every_row(history: History) -> Non
             "email": cells[1],
             "event_id": event["id"],
             "timestamp": record["timestamp"],
-            "users_update": {"success": True, "response": success},
-            "events_track": {"success": True, "response": tracked},
+            "users_update": {"success": True, "status": 200, "response": success},
+            "events_track": {"success": True, "status": 200, "response": tracked},
             "overall_success": True,
         }
         assert list(record.items()) == list(expected_record.items())
@@ -127,6 +128,9 @@ def test_the_results_file_says_what_the_run_was(history: History) -> None:
         "query": "pro_users_recent_engagement",
         "since": "2026-01-06T12:00:00+00:00",
         "until": "2026-01-13T12:00:00+00:00",
+        "days": None,
+        "as_of": "2026-01-13 12:00:00",
+        "limit": None,
         "send_mode": "single",
         "authentication": "api_key",
         "base_url": history.server.url,

@@ -57,7 +57,7 @@ def test_the_demo_delivers_the_sample_data_whatever_is_set(demo: Finished) -> No
 
 TOLD = [
     r"\bcompleted\b",
-    r"\b5 delivered\b",
+    r"\b5, all delivered\b",
     "engagement_by_page",
     r"pricing +5 +3\n",
     r"settings +5 +5\n",

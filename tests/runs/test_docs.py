@@ -15,7 +15,7 @@ from main import Settings
 from tests.project import KEY, ROOT
 from tests.settings import NAMES, Load
 
-SWITCHES = ["--demo", "--dry-run", "--only-changes", "--quiet", "--verbose"]
+SWITCHES = ["--demo", "--dry-run", "--check", "--only-changes", "--quiet", "--verbose"]
 
 
 OPTIONS = ["--query", "--days", "--as-of", "--limit", "--output-dir", "--env-file"]

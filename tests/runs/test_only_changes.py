@@ -159,8 +159,8 @@ def test_a_dry_run_without_a_key_says_why_it_shows_every_call(project: Project) 
     project.run(ONLY)
     done = project.run(ONLY, "--dry-run", ITERABLE_API_KEY="")
     assert (done.code, done.counts[3]) == (0, 0)
-    assert "Without ITERABLE_API_KEY" in done.out
-    assert "once more" not in done.out
+    assert "Without ITERABLE_API_KEY" in done.screen
+    assert "once more" not in done.screen
 
 
 def test_another_query_or_key_is_another_matter(project: Project, server: FakeIterable) -> None:
@@ -173,7 +173,7 @@ def test_another_query_or_key_is_another_matter(project: Project, server: FakeIt
         assert done.counts == [5, 0, 0, 0, 0]
     [warning] = done.results["run"]["warnings"]
     assert "does not know this API key and base URL" in warning
-    assert "everything is sent once more" in done.out
+    assert "everything is sent once more" in done.screen
     # the first key's entries are still there
     again = project.run(ONLY)
     assert again.counts == [0, 0, 0, 5, 0]

@@ -17,15 +17,24 @@ def test_more_than_500_rows_go_out_in_bulk(project: Project, server: FakeIterabl
     project.add_customers(496)
     done = project.run()
     paths = [(seen.path, seen.status) for seen in server.requests]
-    assert paths == [("/api/users/bulkUpdate", 200), ("/api/events/trackBulk", 200)]
+    assert paths == [
+        ("/api/users/bulkUpdate", 200),
+        ("/api/users/update", 409),
+        ("/api/events/trackBulk", 200),
+        ("/api/events/track", 409),
+    ]
     assert len(server.users) == len(server.events) == 500
     results = done.results
     assert (done.code, results["run"]["send_mode"]) == (1, "bulk")
     assert results["failure_reasons"] == {"ForgottenUserError": 2}
     success = {"code": "Success", "bulk": True}
-    assert results["records"][0]["events_track"]["response"] == success
+    accepted = {"success": True, "status": 200, "response": success}
+    assert results["records"][0]["events_track"] == accepted
     [failed] = [record for record in results["records"] if not record["overall_success"]]
     assert failed["row"] == 6
+    words = {"code": "ForgottenUserError", "msg": "ForgottenUserError: user101@example.com"}
+    answer = {**words, "params": None}
+    assert failed["users_update"] == {"success": False, "status": 409, "response": answer}
     [warning] = results["run"]["warnings"]
     assert "plan_type" in warning, "Iterable dropped it"
     check_counts(results, 501)
@@ -120,6 +129,7 @@ def test_of_many_rows_only_the_request_that_cannot_be_told_apart_is_sent_again_s
     paths = Counter(seen.path for seen in server.requests)
     assert paths == {
         "/api/users/bulkUpdate": 15,
+        "/api/users/update": 3 + 1,  # the first of each reason, for Iterable's own words
         "/api/events/trackBulk": 15,
         "/api/events/track": 1000,
     }

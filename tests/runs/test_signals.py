@@ -21,7 +21,7 @@ from tests.runs.sabotage import sabotage
 ALL_SIGNALS = pytest.mark.parametrize(
     "signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name
 )
-INTERRUPTED_EARLY = "main.py: interrupted before anything was sent\n"
+INTERRUPTED_EARLY = "main.py: interrupted before anything of this query was sent\n"
 ENDLESS = """
 -- name: endless
 -- email: email

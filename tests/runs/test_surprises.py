@@ -61,7 +61,7 @@ def check_traceback(done: Finished, name: str) -> None:
     [warning] = done.results["run"]["warnings"]
     assert "log" in warning
     assert name in warning
-    assert warning in done.out
+    assert warning in done.screen
 
 
 @ERRORS
@@ -144,7 +144,7 @@ def test_a_ledger_that_another_process_locks_ends_the_run_with_both_files(
     assert done.results["not_sent"] > 0
     [warning] = done.results["run"]["warnings"]
     assert "ledger" in warning
-    assert warning in done.out
+    assert warning in done.screen
     unlimited.latency = 0
     assert fast_project.run(**settings).code == 0
     assert len(unlimited.users) == len(unlimited.events) == rows
@@ -164,7 +164,7 @@ def test_a_ledger_that_is_locked_from_the_first_ends_the_run_with_both_files(
     assert done.results["not_sent"] == 5
     [warning] = done.results["run"]["warnings"]
     assert "delivery_ledger.sqlite3" in warning
-    assert warning in done.out
+    assert warning in done.screen
     assert "Traceback" not in done.log
     assert len(server.requests) == 10  # those of the first run
     assert project.run(**only_changes).results["unchanged"] == 5

@@ -27,7 +27,12 @@ def test_everything_that_is_wrong_is_said_at_once(project: Project, server: Fake
 def test_without_settings_it_explains_itself_in_a_few_lines(project: Project) -> None:
     done = project.run(**dict.fromkeys(project.settings, ""))
     assert (done.code, done.out) == (2, "")
-    for text in ("DATABASE_URL", "ITERABLE_API_KEY", "python main.py --demo", ".env.example"):
+    for text in (
+        "DATABASE_URL",
+        "ITERABLE_API_KEY",
+        "python main.py --demo",
+        str(project.env_file),
+    ):
         assert text in done.err
     assert "ITERABLE_JWT_SECRET" not in done.err, "it is needed with USE_JWT_AUTH only"
     assert len(done.err.splitlines()) < 8
@@ -36,7 +41,7 @@ def test_without_settings_it_explains_itself_in_a_few_lines(project: Project) ->
 @pytest.mark.parametrize(
     ("flags", "settings", "code", "texts"),
     [
-        (["--output-dir", "none"], {}, 2, ["none", "--output-dir"]),
+        (["--output-dir", "test.env"], {}, 2, ["test.env", "--output-dir"]),
         ([], {"LOG_FILE": "none/a.log"}, 2, ["LOG_FILE"]),
         (["--as-of", "tomorrow"], {}, 2, ["--as-of", "'tomorrow"]),
         ([], {"QUERIES_FILE": "none.sql"}, 2, ["none.sql"]),

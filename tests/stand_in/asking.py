@@ -11,12 +11,13 @@ from typing import Any
 import jwt
 import requests
 
-from tests.fake_iterable import FakeIterable, Request
+from tests.fake_iterable import OPERATIONS, FakeIterable, Request
 
 UPDATE = "/api/users/update"
 BULK_UPDATE = "/api/users/bulkUpdate"
 TRACK = "/api/events/track"
 TRACK_BULK = "/api/events/trackBulk"
+GET_FIELDS = "/api/users/getFields"
 ADA = {"email": "ada@example.com"}
 VIEW = {**ADA, "eventName": "page_view"}
 SECRET = "s" * 64
@@ -49,7 +50,8 @@ def ask(
 ) -> tuple[int, Any]:
     """Status and JSON of a request that skips the wire."""
     headers = {"api-key": api_key, "content-type": "application/json"}
-    reply = server.handle(Request("POST", path, headers, json.dumps(body).encode()))
+    method = OPERATIONS[path].method
+    reply = server.handle(Request(method, path, headers, json.dumps(body).encode()))
     head, _, content = reply.data.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(content)
 

@@ -13,6 +13,7 @@ from tests.fake_iterable import FakeIterable, verify_jwt
 from tests.stand_in.asking import (
     ADA,
     BULK_UPDATE,
+    GET_FIELDS,
     SECRET,
     TRACK,
     TRACK_BULK,
@@ -83,6 +84,14 @@ def test_a_jwt_enabled_key_cannot_call_bulk_operations(
 ) -> None:
     headers = {"Authorization": f"Bearer {token()}"}
     response = session.post(jwt_server.url + path, json=body, headers=headers, timeout=10)
+    assert told(response) == (401, "Unauthorized")
+
+
+def test_a_jwt_enabled_key_cannot_ask_for_fields(
+    jwt_server: FakeIterable, session: requests.Session
+) -> None:
+    headers = {"Authorization": f"Bearer {token()}"}
+    response = session.get(jwt_server.url + GET_FIELDS, headers=headers, timeout=10)
     assert told(response) == (401, "Unauthorized")
 
 

@@ -11,6 +11,7 @@ from tests.fake_iterable import OPERATIONS, FakeIterable, Request
 from tests.stand_in.asking import (
     ADA,
     BULK_UPDATE,
+    GET_FIELDS,
     TRACK,
     TRACK_BULK,
     UPDATE,
@@ -25,6 +26,7 @@ BODIES: dict[str, Any] = {
     BULK_UPDATE: {"users": []},
     TRACK: VIEW,
     TRACK_BULK: {"events": []},
+    GET_FIELDS: None,
 }
 
 
@@ -35,7 +37,8 @@ def statuses(server: FakeIterable, path: str, count: int, **more: Any) -> list[i
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [(UPDATE, 500), (BULK_UPDATE, 5), (TRACK, 2000), (TRACK_BULK, 10)]
+    ("path", "limit"),
+    [(UPDATE, 500), (BULK_UPDATE, 5), (TRACK, 2000), (TRACK_BULK, 10), (GET_FIELDS, 3)],
 )
 def test_each_operation_has_a_token_bucket_of_one_second(path: str, limit: int) -> None:
     clock = Clock()

@@ -33,6 +33,11 @@ def item(text: str, number: int) -> Json:
     return user_update(kind, user, fields)
 
 
+def items(text: str) -> list[Json]:
+    """The payloads of several, separated by blanks."""
+    return [item(word, number) for number, word in enumerate(text.split())]
+
+
 def describe(outcome: Outcome) -> str:
     """The code of a failure, "ok" of a bulk request's item, "again" if sent again, and well."""
     if not outcome.is_success:
@@ -43,7 +48,7 @@ def describe(outcome: Outcome) -> str:
 def send_bulk(client: IterableClient, text: str) -> tuple[list[Json], list[str]]:
     """Sends items in bulk; returns their payloads and outcomes."""
     operation = EVENTS_TRACK_BULK if "/" in text else USERS_BULK_UPDATE
-    payloads = [item(word, number) for number, word in enumerate(text.split())]
+    payloads = items(text)
     delivery = client.send(operation, payloads)
     return payloads, [describe(outcome) for outcome in delivery.outcomes]
 

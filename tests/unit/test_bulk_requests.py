@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_an_item_of_a_bulk_request_that_went_out_is_in_doubt_and_not_unsent(
     server.set_faults([StopsTheClient("status", status=400, code="BadParams")])
     delivery = client.send(USERS_BULK_UPDATE, [user_update("email", A, {"n": "1"})])
     assert len(server.requests) == 1
-    assert delivery.outcomes == [IN_DOUBT]
+    assert delivery.outcomes == [replace(IN_DOUBT, status=400)]
 
 
 def test_a_stop_leaves_in_doubt_what_is_not_answered_and_keeps_the_other_answers(

@@ -45,8 +45,9 @@ def update(ledger: Ledger, fields: dict[str, Any], accepted: bool = True) -> lis
     """Begins and ends an update of a user; tells which fields were sent."""
     key, parts = ledger.mark_fields("email a@example.com", fields)
     [names] = ledger.begin([(key, parts)])
-    sent = {name: parts[name] for name in names}
-    ledger.end([((key, sent), names if accepted else ())])
+    if names:
+        sent = {name: parts[name] for name in names}
+        ledger.end([((key, sent), names if accepted else ())])
     return names
 
 

@@ -121,6 +121,9 @@ def test_ordinary_prose_is_no_near_miss_of_a_key(tmp_path: Path, comment: str) -
         'SELECT a:b, "A":b, (a):b, a[0]:b, f(a := 1)',
         "SELECT 1 WHERE t>=:since AND t<=:until;\n\n-- the end\n;",
         "SELECT $1, a$b$c FROM t",
+        "/* a */ -- b\n(SELECT 1)",
+        "with t AS (SELECT 1) SELECT * FROM t",
+        "VALUES(1)",
     ],
 )
 def test_a_colon_semicolon_or_quote_that_is_not_one_is_left_alone(tmp_path: Path, sql: str) -> None:
@@ -160,6 +163,9 @@ def test_a_file_that_does_not_begin_with_a_query_is_refused(
         (";", 1, "there is no SQL"),
         ("SELECT 1;\nSELECT 2", 3, "a second statement begins here"),
         ("SELECT ';' ; -- a; b\n /* c */ ;\n DROP TABLE t", 4, "a second statement begins here"),
+        ("DELETE FROM t", 2, "this is no query: it begins with SELECT, WITH, VALUES or ("),
+        ("-- email: a\n\n/* SELECT */\n  create TABLE t (a)", 5, "this is no query"),
+        ("SELECTED", 2, "this is no query"),
         ("SELECT 'a", 2, "nothing closes this '"),
         ("SELECT 'it\\'s'", 2, "write a quote inside quotes twice"),
         ('SELECT 1,\n"a', 3, 'nothing closes this "'),

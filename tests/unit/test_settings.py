@@ -30,7 +30,7 @@ def test_what_is_not_set_has_its_default(load: Load) -> None:
         "database_url": "sqlite:///app.db",
         "database_timezone": ZoneInfo("UTC"),
         "queries_file": ROOT / "queries.sql",
-        "query": "pro_users_recent_engagement",
+        "query": ["pro_users_recent_engagement"],
         "lookback_days": 7,
         "iterable_api_key": KEY,
         "use_jwt_auth": False,
@@ -44,6 +44,7 @@ def test_what_is_not_set_has_its_default(load: Load) -> None:
         "initial_backoff": 1,
         "request_timeout": 30,
         "send_only_changes": False,
+        "tolerated_failures": None,
         "output_dir": Path(),
         "log_file": None,
         "log_level": "INFO",
@@ -80,7 +81,7 @@ def test_flags_go_before_the_environment_the_env_file_and_defaults(
 def test_every_flag_that_stands_for_a_setting_overrides_it(load: Load) -> None:
     flags = ["--query", "a", "--days", "2", "--output-dir", "b"]
     changed = load(*flags, **MINIMUM, QUERY="x", OUTPUT_DIR="y")
-    assert changed == replace(load(**MINIMUM), query="a", lookback_days=2.0, output_dir=Path("b"))
+    assert changed == replace(load(**MINIMUM), query=["a"], lookback_days=2.0, output_dir=Path("b"))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,9 @@ def test_every_flag_that_stands_for_a_setting_overrides_it(load: Load) -> None:
         ("MAX_RETRIES", "1", 1),
         ("ITERABLE_API_KEY", "eight-88", "eight-88"),
         ("DATABASE_TIMEZONE", "Asia/Tokyo", ZoneInfo("Asia/Tokyo")),
+        ("QUERY", "b, a", ["b", "a"]),
+        ("QUERY", "all", ["all"]),
+        ("TOLERATED_FAILURES", "ForgottenUserError,A.b-c", ["ForgottenUserError", "A.b-c"]),
         ("DATABASE_URL", "postgresql://me:${PATH}$x@db/app", "postgresql://me:${PATH}$x@db/app"),
     ],
 )
@@ -184,3 +188,20 @@ def test_a_wrong_command_line_is_refused(
     assert caught.value.code == 2
     assert error.startswith("usage: main.py [--demo")
     assert named in error.splitlines()[-1]
+
+
+def test_the_advice_names_the_env_file_or_how_to_make_one() -> None:
+    faults = {"workers": "WORKERS must be 1"}
+    without = str(main.settings_error(faults, None))
+    assert "Copy the example and fill it in: install -m 600 .env.example .env" in without
+    assert "mend them there" not in without
+
+
+def test_a_misspelt_name_is_told_beside_what_is_missing(load: Load) -> None:
+    env_file = f"DATABASE_URL=sqlite:///app.db\nITERABLE_APIKEY={KEY}\nOTHER=1\n"
+    with pytest.raises(RunError) as caught:
+        load(env_file=env_file)
+    text = str(caught.value)
+    assert "test.env sets ITERABLE_APIKEY, which is no setting: is ITERABLE_API_KEY meant?" in text
+    assert "They come from the environment and from test.env: mend them there" in text
+    assert "OTHER" not in text

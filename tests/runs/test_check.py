@@ -1,0 +1,139 @@
+"""--check: what is wrong before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fake_iterable import FakeIterable
+from tests.project import JWT, Finished, Project
+
+FIELDS = """
+-- name: q
+-- email: email
+-- user fields: plan, score, city, born, tags, flag
+SELECT 'a@example.com' AS email, 'pro' AS plan, 7 AS score, 'Rome' AS city,
+    '2001-02-03' AS born, NULL AS tags, 1 AS flag
+"""
+
+
+def check(project: Project, *args: str, **settings: str) -> Finished:
+    """Runs --check, which leaves nothing."""
+    before = sorted(path.name for path in project.directory.rglob("*"))
+    done = project.run("--check", *args, **settings)
+    after = sorted(path.name for path in project.directory.rglob("*"))
+    assert set(after) - set(before) <= {"test.env"}
+    return done
+
+
+def posts(server: FakeIterable) -> list[str]:
+    """The paths of what was sent."""
+    return [seen.path for seen in server.requests if "getFields" not in seen.path]
+
+
+def test_all_is_well(project: Project, server: FakeIterable) -> None:
+    project.run()
+    sent = len(posts(server))
+    for path in project.output.iterdir():
+        path.unlink()
+    done = check(project)
+    assert (done.code, done.err) == (0, "")
+    assert "wrong" not in done.out
+    labels = [line.split()[0] for line in done.out.splitlines() if line[:1].isalpha()]
+    assert labels == [
+        "Settings",
+        "Output",
+        "Database",
+        "Report",
+        "Query",
+        "Iterable",
+        "Fields",
+    ]
+    assert "ok pro_users_recent_engagement: all of its 5 rows" in done.screen
+    assert f"ok {server.url} takes the key; the project has" in done.screen
+    assert "note pro_users_recent_engagement: event fields cannot be asked for" in done.screen
+    assert len(posts(server)) == sent
+    assert "@" not in done.out
+    assert check(project, "--quiet").out == ""
+
+
+def test_fields_of_another_type_are_wrong_and_new_ones_a_note(
+    project: Project, server: FakeIterable
+) -> None:
+    server.add_user_fields(
+        {"plan": "long", "score": "double", "born": "date", "tags": "string", "flag": "boolean"}
+    )
+    project.queries(FIELDS)
+    done = check(project, "--query", "q")
+    text = done.screen
+    assert done.code == 1
+    assert "q: plan goes out as text, but is long in Iterable, which refuses it: send" in text
+    assert "q: flag goes out as integer, but is boolean in Iterable" in text
+    assert "write '-- user fields: flag boolean'" in text
+    assert "note q: new to the project, Iterable creates them: city" in text
+    assert text.count("wrong") == 2
+    for name in ("score", "born", "tags"):
+        assert f"q: {name}" not in text
+    project.queries(FIELDS.replace("user fields", "new fields: no\n-- user fields"))
+    assert "Iterable drops them: city" in check(project, "--query", "q").screen
+
+
+def test_rows_that_would_fail_are_wrong(project: Project) -> None:
+    project.queries(
+        FIELDS.replace("7 AS", "x'00' AS") + "UNION ALL SELECT NULL, 1, 1.5, 1, 1, 1, 1"
+    )
+    done = check(project, "--query", "q")
+    assert done.code == 1
+    text = done.screen
+    assert "wrong InvalidValue in row 1: column score: Iterable has no type for bytes." in text
+    assert "wrong NoIdentifier in row 2: the row has no email." in text
+    assert "note Field plan goes out as integer and text" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "complaint"),
+    [
+        ({"ITERABLE_API_KEY": "another-key"}, 4, "wrong Iterable refused the credentials"),
+        ({"ITERABLE_API_BASE_URL": "http://127.0.0.1:9"}, 4, "wrong ConnectionError"),
+        ({"DATABASE_URL": "sqlite:///none.db"}, 3, "none.db"),
+        ({"OUTPUT_DIR": "/dev/null/none"}, 2, "wrong /dev/null/none cannot be written"),
+        ({"LOOKBACK_DAYS": "many"}, 2, "LOOKBACK_DAYS must be"),
+        ({"ITERABLE_API_KEY": ""}, 2, "ITERABLE_API_KEY is not set"),
+    ],
+)
+def test_what_would_end_a_run_has_its_exit_code(
+    project: Project, settings: dict[str, str], code: int, complaint: str
+) -> None:
+    done = check(project, "--quiet", **settings)
+    assert (done.code, done.out) == (code, "")
+    assert complaint in done.screen
+
+
+def test_all_that_is_wrong_is_said_at_once(project: Project, server: FakeIterable) -> None:
+    project.queries("""
+        -- name: a
+        -- email: nothing
+        -- user fields: x
+        SELECT 1 AS x
+        ;
+        -- name: b
+        -- email: x
+        -- user fields: x
+        SELECT 'x@example.com' AS x FROM nowhere""")
+    done = check(project, "--query", "a,b", ITERABLE_API_KEY="another-key")
+    assert done.code == 4
+    text = done.screen
+    assert "'email' names 'nothing', but the columns are x" in text
+    assert "nowhere" in text
+    assert "refused the credentials" in text
+
+
+def test_with_jwt_the_fields_cannot_be_asked_for(project: Project, server: FakeIterable) -> None:
+    done = check(project, **JWT)
+    assert (done.code, server.requests) == (0, [])
+    assert "a JWT-enabled key cannot ask for the project's fields" in done.screen
+
+
+def test_no_more_than_100_rows_are_read(project: Project) -> None:
+    project.add_customers(200)
+    done = check(project)
+    assert "pro_users_recent_engagement: its first 100 rows" in done.screen

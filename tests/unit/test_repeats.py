@@ -1,0 +1,69 @@
+"""Keys that come more than once, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db import Differences, Tally
+
+MANY = 450_000  # more than are looked at together
+
+
+def test_keys_that_come_more_than_once_are_counted(tally: Tally) -> None:
+    tally.note(range(-5, MANY))
+    tally.note([3, 7, 7, MANY + 1, -5, -5])
+    assert tally.count_repeated() == 3
+    tally.note([8, MANY + 1])
+    assert tally.count_repeated() == 5, "it can be asked again"
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Iterator[Tally]:
+    """A tally."""
+    tally = Tally(tmp_path)
+    yield tally
+    tally.close()
+
+
+@pytest.fixture
+def differences(tmp_path: Path) -> Iterator[Differences]:
+    """Differences."""
+    differences = Differences(tmp_path)
+    yield differences
+    differences.close()
+
+
+@pytest.mark.parametrize(
+    ("entries", "count"),
+    [
+        ([], 0),
+        ([(1, 10, 1), (1, 10, 2)], 0),
+        ([(1, 10, 1), (1, 11, 2)], 1),
+        ([(1, 10, 1), (1, 11, 1)], 0),
+        ([(1, 10, 1), (1, 11, 2), (1, 12, 3), (2, 1, 1), (2, 2, 2), (3, 1, 1)], 2),
+    ],
+)
+def test_keys_with_other_values_from_other_sources_are_counted(
+    differences: Differences, entries: list[tuple[int, int, int]], count: int
+) -> None:
+    differences.note(entries)
+    assert differences.count() == count
+
+
+def test_differences_far_apart_are_found(differences: Differences) -> None:
+    differences.note((key, 0, 1) for key in range(MANY))
+    differences.note((key, key % 100_000 == 0, 2) for key in range(MANY))
+    assert differences.count() == 5
+
+
+def test_nothing_is_left_and_a_full_disk_means_that_nothing_is_known(
+    tally: Tally, tmp_path: Path
+) -> None:
+    tally.note([1, 1])
+    assert list(tmp_path.iterdir()) == []
+    tally.close()
+    tally.note([2, 2])
+    assert tally.count_repeated() == 0
