@@ -415,7 +415,7 @@ def test_sigterm_ends_the_run_and_the_statement_on_spark(
     done = project.finish(process)
     assert time.monotonic() - began < 12
     assert (done.code, done.out) == (143, "")
-    assert done.err == "main.py: interrupted before anything was sent\n"
+    assert done.err == "main.py: interrupted before anything of this query was sent\n"
     assert done.log.count(" ERROR ") == 1
     wait_for_jobs(spark_server)
 

@@ -579,7 +579,7 @@ def test_sigterm_during_a_slow_query_ends_the_run_at_once(
     done = project.finish(process)
     assert time.monotonic() - began < 10
     assert (done.code, done.out) == (143, "")
-    assert done.err == "main.py: interrupted before anything was sent\n"
+    assert done.err == "main.py: interrupted before anything of this query was sent\n"
     check_nothing_happened(project, server, done)
     if ask(project, SLEEPERS[with_server]):  # MariaDB notices only when it has a row
         change(project, "UTC", kill)
