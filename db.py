@@ -735,7 +735,8 @@ class _SQLAlchemy(Database):
         for statement in self._engine.session:
             self._run(statement.format(zone=self._name_zone()))
         # Some dialects connect no earlier.
-        self._run("SELECT 1")
+        probe = sqlalchemy.select(sqlalchemy.literal_column("1"))  # on Oracle FROM DUAL
+        self._connection.execute(probe).close()
 
     def _name_zone(self) -> str:
         if self._zone.key in ("UTC", "Etc/UTC"):
@@ -819,9 +820,10 @@ def _advise(url: str, reason: str) -> str:
             "Load the server's zones "
             "(mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql), or use UTC."
         )
+    advice = "Check DATABASE_URL, and that the server can be reached from here."
     if _has_special_password(url):
-        return f"Write DATABASE_URL {_ENCODINGS}."
-    return "Check DATABASE_URL, and that the server can be reached from here."
+        return f"{advice} Write the URL {_ENCODINGS}."
+    return advice
 
 
 def _find_secrets(url: Any) -> list[str]:
@@ -1545,25 +1547,31 @@ class Differences:
     """Counts keys that several sources give different values, in constant memory."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory` has room for 24 bytes an entry."""
+        """`directory` has room for 32 bytes an entry."""
         self._buckets = _Buckets(directory)
 
-    def note(self, entries: Iterable[tuple[int, int, int]]) -> None:
-        """Take notice of keys and values, hashed to 64 bits, and of their sources' numbers."""
+    def note(self, entries: Iterable[tuple[int, int, int, int]]) -> None:
+        """Take notice.
+
+        Arguments:
+            entries: of each a key and a value, hashed to 64 bits, and the numbers of
+                its source and of the group that it is counted in.
+        """
         self._buckets.add(entries)
 
-    def count(self) -> int:
-        """How many keys there are of that kind."""
-        differing = 0
+    def count(self) -> dict[int, int]:
+        """How many keys there are of that kind, by group."""
+        counts: Counter[int] = Counter()
         for numbers in self._buckets:
             first: dict[int, tuple[int, int]] = {}
-            found = set()
-            for key, value, source in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+            found = {}
+            columns = [numbers[place::4] for place in range(4)]
+            for key, value, source, group in zip(*columns, strict=True):
                 first_value, first_source = first.setdefault(key, (value, source))
                 if value != first_value and source != first_source:
-                    found.add(key)
-            differing += len(found)
-        return differing
+                    found[key] = group
+            counts.update(found.values())
+        return counts
 
     def close(self) -> None:
         """Remove the file."""

@@ -1103,7 +1103,7 @@ class Stop:
 
     def abort(self) -> None:
         """Stops because of what went wrong, and not because somebody wished it."""
-        self.is_abort = not self.is_set()
+        self.is_abort = self.is_abort or not self.is_set()
         self.set()
 
     def set(self) -> None:
@@ -1222,8 +1222,8 @@ REFUSALS = {
     "centre, US or EU",
     "Unauthorized": "that ITERABLE_API_KEY is a server-side key, and enabled; a JWT-enabled one "
     "needs USE_JWT_AUTH=true",
-    "BadAuthorizationHeader": "that ITERABLE_API_KEY is a JWT-enabled key, as USE_JWT_AUTH=true "
-    "needs",
+    "BadAuthorizationHeader": "whether ITERABLE_API_KEY is JWT-enabled: such a key needs "
+    "USE_JWT_AUTH=true and ITERABLE_JWT_SECRET, and no other takes them",
     "Forbidden": "that ITERABLE_API_KEY is a server-side key that may update users and track "
     "events",
     "InvalidJwtPayload": "ITERABLE_JWT_SECRET, and this machine's clock",

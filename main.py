@@ -25,6 +25,7 @@ import math
 import os
 import re
 import select
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -193,20 +194,30 @@ def run(job: Job, signals: Signals) -> int:
                 reports, warnings = [], []  # they stand in its results file
             except (db.QueryFileError, db.DatabaseError) as error:
                 if signals.received:
+                    tell_of_unsent(job.queries, place)
                     raise
+                if isinstance(error, ReportError):
+                    reports = []  # it must not keep the other queries from being sent
                 code = report_error(str(error), code_of(error))
+            except (KeyboardInterrupt, RunError):
+                tell_of_unsent(job.queries, place)
+                raise
             codes.append(code)
             if code >= 4:
-                tell_of_unsent(job.queries[place + 1 :])
+                tell_of_unsent(job.queries, place + 1)
                 break
     return max(codes)
 
 
-def tell_of_unsent(queries: Sequence[db.Query]) -> None:
-    """Says which queries had no turn, where there are any."""
-    if queries:
-        names = ", ".join(query.name for query in queries)
-        report_error(f"Not sent, because of this: {names}", 4)
+class ReportError(db.DatabaseError):
+    """A report cannot be run."""
+
+
+def tell_of_unsent(queries: Sequence[db.Query], first: int) -> None:
+    """Says of several queries which had no turn, or none to the end: from the `first` on."""
+    if len(queries) > 1 and first < len(queries):
+        names = ", ".join(query.name for query in queries[first:])
+        report_error(f"Not sent, or not all of it, because of this: {names}", 4)
 
 
 def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list[str]) -> Sync:
@@ -244,7 +255,8 @@ def send_query(sync: Sync, tools: Tools) -> int:
         progress.clear()
 
         warnings = sync.warnings + ledger_warnings(job, tools.ledger)
-        warnings += field_kinds.warnings() + tools.repeats.warnings()
+        with trouble.noted():
+            warnings += field_kinds.warnings() + tools.repeats.warnings()
         conclusion = conclude(sync, tools, fetched.total, results, warnings)
         summary = summarize(sync, tools, fetched, sending, results, conclusion, csv_path)
         results_path = publish(job, files, results, summary)
@@ -846,8 +858,10 @@ def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings
         form = entry.metadata["format"]
         try:
             values[entry.name] = form.read(text) if text else None
-        except ValueError:
-            faults[entry.name] = f"{name} must be {form.expected}"
+        except ValueError as error:
+            # Only of a URL the error says more: how its password is written.
+            expected = str(error) if form is DATABASE_URL else form.expected
+            faults[entry.name] = f"{name} must be {expected}"
     for entry in required_settings(options, values):
         if entry.name not in faults and values[entry.name] is None:
             expected = entry.metadata["format"].expected
@@ -858,7 +872,7 @@ def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings
             "operations"
         )
     if faults:
-        raise settings_error(faults, find_env_file(options))
+        raise settings_error(faults, options)
     return Settings(**values)
 
 
@@ -884,12 +898,15 @@ def required_settings(options: Options, values: Mapping[str, Any]) -> list[Field
     return [entry for entry in fields(Settings) if entry.name in names]
 
 
-def settings_error(faults: Mapping[str, str], env_file: Path | None) -> RunError:
+def settings_error(faults: Mapping[str, str], options: Options) -> RunError:
     """What is wrong with settings, in the order of the table, and where to mend it."""
     lines = ["Settings need attention:"]
     for entry in fields(Settings):
         if entry.name in faults:
             lines.append(f"  {faults[entry.name]}")
+    if faults.keys() <= options.settings.keys():  # all of them are on the command line
+        return RunError("\n".join(lines), 2)
+    env_file = find_env_file(options)
     if env_file:
         lines += misspelt_settings(env_file)
         lines.append(f"They come from the environment and from {env_file}: mend them there")
@@ -975,6 +992,16 @@ def misspelt_settings(path: Path) -> list[str]:
     return warnings
 
 
+def misspelt_codes(settings: Settings) -> list[str]:
+    """A warning for each tolerated code that is nearly one that is met often."""
+    warnings = []
+    for code in settings.tolerated_failures or ():
+        if code not in ADVICE:
+            for meant in difflib.get_close_matches(code, ADVICE, 1, 0.75):
+                warnings.append(f"TOLERATED_FAILURES names {code}: is {meant} meant?")
+    return warnings
+
+
 # --- The queries --------------------------------------------------------------
 
 KEYS = (
@@ -1002,7 +1029,7 @@ def prepare_job(options: Options, settings: Settings) -> Job:
         else:
             reports.append(query)
     chosen = choose_queries(settings, queries)
-    warnings = env_file_warnings(options)
+    warnings = env_file_warnings(options) + misspelt_codes(settings)
     return Job(options, settings, chosen, reports, since, until, warnings, started)
 
 
@@ -1312,10 +1339,7 @@ def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
     progress.begin_query(query.name)
     with db.connect(url, zone) as database:
         for report in sync.reports:
-            columns, rows = database.rows(report, window.since, window.until)
-            reports[report.name] = [
-                report_row(columns, row, zone) for row in islice(rows, REPORT_ROWS)
-            ]
+            reports[report.name] = fetch_report(database, report, window, zone)
         columns, rows = database.rows(query, window.since, window.until)
         plan = make_plan(query, columns, zone)
         files.csv.write(columns)
@@ -1324,6 +1348,17 @@ def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
     log.info("%d rows", total)
     progress.begin_sending(total)
     return Fetched(plan, total, files.csv.longest_row, reports)
+
+
+def fetch_report(
+    database: db.Database, report: db.Query, window: Window, zone: ZoneInfo
+) -> list[Json]:
+    """The rows of a report; ReportError where it cannot be run."""
+    try:
+        columns, rows = database.rows(report, window.since, window.until)
+        return [report_row(columns, row, zone) for row in islice(rows, REPORT_ROWS)]
+    except db.DatabaseError as error:
+        raise ReportError(str(error)) from None
 
 
 def report_row(columns: Sequence[str], row: Sequence[Any], zone: ZoneInfo) -> Json:
@@ -1603,9 +1638,8 @@ class Repeats:
     def __init__(self, job: Job) -> None:
         self._directory = job.directory
         self._users = db.Tally(job.directory)
-        self._shared = {
-            name: db.Differences(job.directory) for name in shared_user_fields(job.queries)
-        }
+        self._shared = sorted(shared_user_fields(job.queries))
+        self._differences = db.Differences(job.directory)
         self._query_number = 0
 
     def watch(self, query: db.Query, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
@@ -1616,15 +1650,18 @@ class Repeats:
         for rows in batches:
             if "user fields" in query.keys:
                 self._users.note([hash(row.user) for row in rows if row.user])
-                for name, differences in self._shared.items():
-                    differences.note(self._values_of(name, rows))
+                if self._shared:
+                    self._differences.note(self._shared_values(rows))
             yield rows
 
-    def _values_of(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[int, int, int]]:
+    def _shared_values(self, rows: Iterable[Row]) -> Iterator[tuple[int, int, int, int]]:
         for row in rows:
-            if row.update and row.update.payload and name in row.update.payload["dataFields"]:
-                value = to_json(row.update.payload["dataFields"][name])
-                yield hash(row.user), hash(value), self._query_number
+            if row.update and row.update.payload:
+                user_fields = row.update.payload["dataFields"]
+                for number, name in enumerate(self._shared):
+                    if name in user_fields:
+                        value = hash(to_json(user_fields[name]))
+                        yield hash((row.user, name)), value, self._query_number, number
 
     def warnings(self) -> list[str]:
         """What a person should know of the query that was watched last, and of those before."""
@@ -1635,20 +1672,17 @@ class Repeats:
                 f"Users with several rows: {users:,}. The last row of each stands; does a join "
                 "multiply them?"
             )
-        for name, differences in self._shared.items():
-            users = differences.count()
-            if users:
-                warnings.append(
-                    f"Users for whom queries of this run set {name} differently: {users:,}. The "
-                    "last one stands"
-                )
+        for number, users in sorted(self._differences.count().items()):
+            warnings.append(
+                f"Users for whom queries of this run set {self._shared[number]} differently: "
+                f"{users:,}. The last one stands"
+            )
         return warnings
 
     def close(self) -> None:
         """Removes what was taken down."""
         self._users.close()
-        for differences in self._shared.values():
-            differences.close()
+        self._differences.close()
 
 
 def shared_user_fields(queries: Sequence[db.Query]) -> set[str]:
@@ -1961,7 +1995,8 @@ class Results:
         """`directory` has room for the lines; `identifier_kind` is "email" or "userId"."""
         self.states: Counter[RowState] = Counter()
         self.failure_reasons: Counter[str] = Counter()
-        self.failure_examples: dict[str, Json] = {}  # by code, the first of each
+        self.failure_examples: dict[str, Json] = {}  # by code, the first that says why
+        self._wordless: set[str] = set()  # codes whose example does not
         self.skipped_calls = 0
         self.is_cut_short = False  # whether a stop kept a call of a recorded row from its answer
         self.filtered_fields: set[str] = set()
@@ -2022,8 +2057,12 @@ class Results:
         elif outcome.kind != Kind.ACCEPTED:
             code = outcome.answer["code"]
             self.failure_reasons[code] += 1
-            if code not in self.failure_examples:
+            has_words = "bulk" not in outcome.answer
+            if code not in self.failure_examples or (has_words and code in self._wordless):
                 self.failure_examples[code] = failure_example(row, call, outcome)
+                self._wordless.discard(code)
+                if not has_words:
+                    self._wordless.add(code)
             if outcome.kind != Kind.FAILED:
                 self.is_cut_short = True
 
@@ -2224,7 +2263,8 @@ def report_end(ending: Ending) -> None:
     log.info("%s, exit code %d: %s", conclusion.status, conclusion.exit_code, counts)
     for warning in conclusion.warnings:
         log.warning("%s", warning)
-    if conclusion.exit_code == 0 and options.quiet:
+    has_gap = bool(ending.sync.window.warning)  # rows that nobody else will miss
+    if conclusion.exit_code == 0 and options.quiet and not has_gap:
         return
     with suppress(OSError):  # | head, or a full disk: what was done is done
         out = sys.stderr if options.quiet else sys.stdout
@@ -2247,7 +2287,8 @@ class Finding(NamedTuple):
 
 def check(job: Job) -> int:
     """Sends nothing and leaves no files, but says what is wrong; returns the exit code."""
-    set_handlers([logging.StreamHandler()] if job.options.verbose else [], "DEBUG")
+    handler = logging.StreamHandler() if job.options.verbose else logging.NullHandler()
+    set_handlers([handler], "DEBUG")
     env_file = find_env_file(job.options)
     source = f"from the environment and {env_file}" if env_file else "from the environment"
     findings = [Finding("Settings", source), check_directory(job.directory)]
@@ -2283,7 +2324,9 @@ def check_page(findings: Iterable[Finding]) -> Iterator[Entry]:
 
 def check_directory(directory: Path) -> Finding:
     """Whether files can be made in the output directory, which a run makes where it is missing."""
-    there = next(path for path in [directory, *directory.absolute().parents] if path.exists())
+    there = next(
+        path for path in [directory, *directory.absolute().parents] if os.access(path, os.F_OK)
+    )
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Finding("Output", f"into {directory.resolve()}")
     text = f"{directory.resolve()} cannot be written: name another with --output-dir"
@@ -2307,8 +2350,8 @@ def check_report(job: Job, report: db.Query) -> Finding:
         with db.connect(settings.database_url, settings.database_timezone) as database:
             _, rows = database.rows(report, job.since, job.until)
             number = sum(1 for _ in islice(rows, CHECKED_ROWS))
-    except db.DatabaseError as error:
-        return Finding("Report", str(error), 3)
+    except (db.QueryFileError, db.DatabaseError) as error:
+        return Finding("Report", str(error), code_of(error))
     return Finding("Report", f"{report.name}: {count_rows(number)}")
 
 
@@ -2340,6 +2383,11 @@ def take_sample(job: Job, query: db.Query) -> Sample:
     planned = [plan_row(plan, number, row) for number, row in enumerate(cells, 1)]
     findings = [Finding("Query", f"{query.name}: {count_rows(len(cells))}")]
     findings += failed_calls(planned)
+    rows_by_user = Counter(row.user for row in planned if row.user and row.update)
+    repeated = sum(number > 1 for number in rows_by_user.values())
+    if repeated:
+        text = f"Users with several rows: {repeated}. Does a join multiply them?"
+        findings.append(Finding("", text, is_note=True))
     field_kinds = FieldKinds(Fetched(plan, len(cells), 0, {}))
     field_kinds.note(cells)
     for warning in [window.warning, *field_kinds.warnings()]:
@@ -2409,10 +2457,15 @@ def check_fields(job: Job, samples: Sequence[Sample]) -> list[Finding]:
     if settings.use_jwt_auth:
         text = "a JWT-enabled key cannot ask for the project's fields: try --limit 1"
         return [Finding("Iterable", text, is_note=True)]
-    client = make_client(settings, iterable_client.Stop())
+    # Not that of a batch: a limit that others use up is told after three attempts.
+    client = IterableClient(
+        settings.iterable_api_key,
+        base_url=settings.iterable_api_base_url,
+        timeout=settings.request_timeout,
+    )
     is_ok, answer = client.get_user_fields()
     if not is_ok:
-        reason = client.health.ending or f"{answer['code']}: {answer.get('msg')}"
+        reason = explain_refusal(settings.iterable_api_base_url, answer)
         return [Finding("Iterable", iterable_client.without_addresses(reason), 4)]
     known = answer["fields"]
     text = f"{settings.iterable_api_base_url} takes the key; the project has {len(known)} fields"
@@ -2420,6 +2473,15 @@ def check_fields(job: Job, samples: Sequence[Sample]) -> list[Finding]:
     for sample in samples:
         findings += check_sample(sample, answer["fields"], settings.database_timezone)
     return findings
+
+
+def explain_refusal(base_url: str, answer: Json) -> str:
+    """Why the project's fields could not be had, and what to check."""
+    code = answer["code"]
+    said = f"{base_url} said {code}: {answer.get('msg')}"
+    if code in iterable_client.REFUSALS:
+        return f"Iterable refused the credentials. Check {iterable_client.REFUSALS[code]}. {said}"
+    return f"{said}. {find_advice(code, None)}"
 
 
 def check_sample(sample: Sample, known: Mapping[str, str], zone: ZoneInfo) -> Iterator[Finding]:
@@ -2602,7 +2664,7 @@ def summary_page(ending: Ending) -> list[Entry]:
             page.append(Entry("Warning", warning))
     for path in ending.paths:
         page.append(Entry("File", str(path.resolve()), is_wrapped=False))
-    page += failure_entries(summary)
+    page += failure_entries(summary, ending.sync.job.settings.tolerated_failures or ())
     if ending.preview:
         page += request_entries(ending.preview)
     for name, rows in summary["reports"].items():
@@ -2669,8 +2731,8 @@ def describe_requests(requests: Json, ending: Ending) -> str:
 
 
 ADVICE = {  # by code: what to do about a failure
-    "InvalidValue": "Iterable cannot hold that value: mend it in the SQL, or write the type that "
-    "it should have behind the field's name.",
+    "InvalidValue": "Mend the value in the SQL, or the type behind the field's name: Iterable "
+    "cannot take it as it is.",
     "NoIdentifier": "Without an address or a userId there is nobody to update: leave such rows "
     "out in the SQL.",
     "InvalidEmailAddressError": "Mend the address where it comes from, or leave such rows out in "
@@ -2688,8 +2750,8 @@ ADVICE = {  # by code: what to do about a failure
     "ConnectionError": "Look at the network and the proxy between here and Iterable, then run "
     "again.",
     "5xx": "Iterable had trouble of its own: run again later, no event is added twice.",
-    "Interrupted": "The run was stopped before this call had an answer: run again.",
-    "Aborted": "The run ended before this call had an answer: run again.",
+    "Interrupted": "The run was stopped before this call was done: run again.",
+    "Aborted": "The run ended before this call was done: run again.",
 }
 
 
@@ -2700,22 +2762,24 @@ def find_advice(code: str, status: int | None) -> str:
     return ADVICE["5xx"] if status and status >= 500 else ""
 
 
-def failure_entries(summary: Json) -> list[Entry]:
+def failure_entries(summary: Json, tolerated: Collection[str]) -> list[Entry]:
     """For each reason the number of calls, an example, and what to do."""
     entries = []
     label = "Failures"
     for code, calls in summary["failure_reasons"].items():
         example = summary["failure_examples"][code]
         status = example["status"]
-        text = f"{calls:,} x {code}"
+        text = f"{calls:,} {'call' if calls == 1 else 'calls'}: {code}"
         if status:
             text += f", HTTP {status}"
+        if code in tolerated:
+            text += ", tolerated"
         entries.append(Entry(label, text))
         call = CALL_WORDS[example["call"]]
         text = f"  Row {example['row']}, {call}: {example['msg']}"
         entries.append(Entry("", text, hang=2))
         advice = find_advice(code, status)
-        if advice:
+        if advice and code not in tolerated:
             entries.append(Entry("", f"  {advice}", hang=2))
         label = ""
     return [Entry("", ""), *entries] if entries else []
@@ -2744,6 +2808,7 @@ REPORT_LINES = 20
 def report_entries(name: str, rows: Sequence[Json]) -> list[Entry]:
     """A report as a table."""
     lines = table_lines(rows[:REPORT_LINES]) if rows else ["no rows"]
+    lines = [iterable_client.without_addresses(line) for line in lines]
     if len(rows) > REPORT_LINES:
         lines.append(f"and {len(rows) - REPORT_LINES:,} more, in the results file")
     entries = [Entry("", line, is_wrapped=False) for line in lines]
@@ -2765,20 +2830,19 @@ def table_lines(rows: Sequence[Json]) -> list[str]:
 
 def describe_next(ending: Ending) -> str:
     """What to type next; "" where there is nothing to do."""
-    status, results_name = ending.conclusion.status, ending.paths[-1].name
-    failed_rows = f"grep '\"overall_success\": false' {results_name}"
+    status, results_path = ending.conclusion.status, ending.paths[-1]
     if status == "dry_run" and ending.preview and ending.preview.firsts:
-        command, as_of = "python main.py --limit 1", ending.sync.job.options.as_of
-        if as_of:
-            command = f'{command} --as-of "{as_of}"'
+        arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
+        command = shlex.join(["python", "main.py", *arguments, "--limit", "1"])
         return (
-            f"{results_name} has every request. {command} sends the first row: look at that "
+            f"{results_path} has every request. {command} sends the first row: look at that "
             "user in Iterable"
         )
     if ending.conclusion.exit_code == 1:
+        failed_rows = f"grep '\"overall_success\": false' {results_path}"
         return f"Mend these and run again, no event is added twice. All of them: {failed_rows}"
     if status == "aborted":
-        return "Mend the reason and run again: what is missing is sent, no event is added twice"
+        return "Run again when the reason is gone: what is missing is sent, no event twice"
     if status == "interrupted":
         return "Run again: what is missing is sent, no event is added twice"
     return ""

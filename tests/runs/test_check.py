@@ -93,7 +93,11 @@ def test_rows_that_would_fail_are_wrong(project: Project) -> None:
     ("settings", "code", "complaint"),
     [
         ({"ITERABLE_API_KEY": "another-key"}, 4, "wrong Iterable refused the credentials"),
-        ({"ITERABLE_API_BASE_URL": "http://127.0.0.1:9"}, 4, "wrong ConnectionError"),
+        (
+            {"ITERABLE_API_BASE_URL": "http://127.0.0.1:9"},
+            4,
+            "http://127.0.0.1:9 said ConnectionError",
+        ),
         ({"DATABASE_URL": "sqlite:///none.db"}, 3, "none.db"),
         ({"OUTPUT_DIR": "/dev/null/none"}, 2, "wrong /dev/null/none cannot be written"),
         ({"LOOKBACK_DAYS": "many"}, 2, "LOOKBACK_DAYS must be"),

@@ -80,6 +80,7 @@ def test_a_gap_too_long_is_told_with_the_days_to_type(
     project: Project, server: FakeIterable
 ) -> None:
     leave_results(project.output, 35.5)
+    assert "--days 36" in project.run("--quiet", "--dry-run").screen, "nobody else tells"
     done = project.run()
     assert len(server.events) == 28, "four times seven days"
     [warning] = done.results["run"]["warnings"]

@@ -23,13 +23,14 @@ def readme() -> str:
 
 def settled(text: str) -> str:
     """Text without what differs from run to run: line breaks, moments, paths, ports."""
+    text = " ".join(text.split())
     text = re.sub(r"in \d+\.\d s", "in 0.1 s", text)
+    text = re.sub(r"--env-file \S+ ", "", text)
     text = re.sub(r"\S*((?:query|integration)_results)_\d{8}_\d{6}", r"\1", text)
     text = re.sub(r"\S*(\.env|/out)\b", "PATH", text)
     text = re.sub(r"into \S+", "into PATH", text)
     text = re.sub(r"sqlite:\S+", "DATABASE", text)
-    text = re.sub(r"https?:\S+", "URL", text)
-    return " ".join(text.split())
+    return re.sub(r"https?:\S+", "URL", text)
 
 
 def blocks(readme: str) -> list[str]:

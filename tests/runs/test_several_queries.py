@@ -80,12 +80,21 @@ def test_a_query_that_fails_ends_alone_and_the_exit_code_is_the_worst(
     assert len(outputs(project.output)) == 4, "none of a query that sent nothing"
 
 
+def test_a_report_that_fails_ends_the_first_query_alone(
+    project: Project, server: FakeIterable
+) -> None:
+    project.queries(queries("a", "b").replace("SELECT 1 AS one", "SELECT 1 FROM nowhere"))
+    done = project.run("--query", "a,b")
+    assert (done.code, users_reached(server)) == (3, ["b"])
+    assert done.err.count("nowhere") == 1
+
+
 def test_after_an_aborted_query_none_is_tried(project: Project, server: FakeIterable) -> None:
     project.queries(queries("a", "b", "c"))
     server.add_fault("status", status=401, user="b@example.com")
     done = project.run("--query", "a,b,c")
     assert (done.code, users_reached(server)) == (4, ["a", "b"])
-    assert "Not sent, because of this: c" in done.err
+    assert "Not sent, or not all of it, because of this: c" in done.err
     assert done.results_of("b")["run"]["status"] == "aborted"
 
 
@@ -115,6 +124,7 @@ def test_a_signal_while_the_second_query_runs_leaves_the_files_of_the_first(
     done = project.finish(process)
     assert (done.code, users_reached(server)) == (143, ["a"])
     assert "interrupted" in done.err
+    assert "Not sent, or not all of it, because of this: b" in done.err
     assert len(finished(project)) == 2
 
 

@@ -60,8 +60,8 @@ def test_each_failure_has_its_number_status_an_example_and_advice(
         "status": None,
         "msg": "column score: Iterable has no type for bytes",
     }
-    assert "2 x RequestFieldsTypesMismatched, HTTP 400 Row 2, user update:" in text
-    assert "1 x InvalidValue Row 3, user update: column score:" in text
+    assert "2 calls: RequestFieldsTypesMismatched, HTTP 400 Row 2, user update:" in text
+    assert "1 call: InvalidValue Row 3, user update: column score:" in text
     for code in results["failure_reasons"]:
         assert ADVICE[code] in text
     assert "2 delivered" in text
@@ -70,9 +70,9 @@ def test_each_failure_has_its_number_status_an_example_and_advice(
 
 
 def newest_results(project: Project) -> str:
-    """The name of the one results file."""
+    """The path of the one results file."""
     [path] = project.output.glob("integration_results_*.json")
-    return path.name
+    return str(path)
 
 
 def test_iterables_words_are_shown_without_addresses(
@@ -121,7 +121,8 @@ def test_a_dry_run_shows_its_first_requests_and_what_it_would_take(project: Proj
     assert json.loads(event)["dataFields"]["location"] == "Lagos, NG"
     assert "POST /api/users/update" in text
     assert "POST /api/events/track" in text
-    assert 'has every request. python main.py --limit 1 --as-of "2026-01-13 12:00:00" sends' in text
+    command = f"python main.py --env-file {project.env_file} --as-of '2026-01-13 12:00:00'"
+    assert f"has every request. {command} --limit 1 sends the first row" in text
 
 
 def test_others_traffic_is_told(project: Project, server: FakeIterable) -> None:
@@ -140,7 +141,7 @@ def test_what_aborts_a_run_stands_at_its_top_and_once(
     assert done.code == 4
     assert done.err.splitlines()[1].startswith("Reason    Iterable refused the credentials")
     assert done.screen.count("Iterable refused the credentials") == 1
-    assert "Next Mend the reason and run again" in done.screen
+    assert "Next Run again when the reason is gone" in done.screen
     [warning] = done.results["run"]["warnings"]
     assert warning.startswith("Iterable refused")
 

@@ -40,6 +40,15 @@ def test_a_run_in_which_no_row_succeeded_is_bad_news_nevertheless(
     assert project.run(TOLERATED_FAILURES="ForgottenUserError").code == 1
 
 
+def test_what_is_tolerated_is_shown_so_and_a_misspelt_code_is_told(project: Project) -> None:
+    done = project.run(TOLERATED_FAILURES="ForgottenUserError")
+    assert "ForgottenUserError, HTTP 409, tolerated" in done.screen
+    assert "or set TOLERATED_FAILURES" not in done.screen
+    done = project.run(TOLERATED_FAILURES="ForgottenUser")
+    assert done.code == 1
+    assert "TOLERATED_FAILURES names ForgottenUser: is ForgottenUserError meant?" in done.screen
+
+
 def test_unchanged_rows_are_good_ones(project: Project, server: FakeIterable) -> None:
     project.run("--only-changes")
     done = project.run("--only-changes", TOLERATED_FAILURES="ForgottenUserError")

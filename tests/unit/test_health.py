@@ -15,6 +15,7 @@ from iterable_client import (
     USERS_BULK_UPDATE,
     USERS_UPDATE,
     Kind,
+    Stop,
     user_update,
 )
 from tests.fake_iterable import FakeIterable
@@ -131,3 +132,14 @@ def test_a_client_gives_up_after_calls_in_a_row_that_were_not_answered_usefully(
     assert seen[3:5] == [(True, None), (True, None)]
     assert client.health.ending == client.health.no_answer
     assert client.update_user(ADA, {}) == NOT_SENT.result
+
+
+def test_a_run_that_is_aborted_twice_stays_an_aborted_one() -> None:
+    stop = Stop()
+    stop.abort()
+    stop.abort()
+    assert stop.is_abort
+    interrupted = Stop()
+    interrupted.set()
+    interrupted.abort()
+    assert not interrupted.is_abort

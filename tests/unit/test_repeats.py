@@ -37,26 +37,26 @@ def differences(tmp_path: Path) -> Iterator[Differences]:
 
 
 @pytest.mark.parametrize(
-    ("entries", "count"),
+    ("entries", "counts"),
     [
-        ([], 0),
-        ([(1, 10, 1), (1, 10, 2)], 0),
-        ([(1, 10, 1), (1, 11, 2)], 1),
-        ([(1, 10, 1), (1, 11, 1)], 0),
-        ([(1, 10, 1), (1, 11, 2), (1, 12, 3), (2, 1, 1), (2, 2, 2), (3, 1, 1)], 2),
+        ([], {}),
+        ([(1, 10, 1, 5), (1, 10, 2, 5)], {}),
+        ([(1, 10, 1, 5), (1, 11, 2, 5)], {5: 1}),
+        ([(1, 10, 1, 5), (1, 11, 1, 5)], {}),
+        ([(1, 1, 1, 5), (1, 2, 2, 5), (1, 3, 3, 5), (2, 1, 1, 6), (2, 2, 2, 6)], {5: 1, 6: 1}),
     ],
 )
 def test_keys_with_other_values_from_other_sources_are_counted(
-    differences: Differences, entries: list[tuple[int, int, int]], count: int
+    differences: Differences, entries: list[tuple[int, int, int, int]], counts: dict[int, int]
 ) -> None:
     differences.note(entries)
-    assert differences.count() == count
+    assert differences.count() == counts
 
 
 def test_differences_far_apart_are_found(differences: Differences) -> None:
-    differences.note((key, 0, 1) for key in range(MANY))
-    differences.note((key, key % 100_000 == 0, 2) for key in range(MANY))
-    assert differences.count() == 5
+    differences.note((key, 0, 1, 0) for key in range(MANY))
+    differences.note((key, key % 100_000 == 0, 2, 0) for key in range(MANY))
+    assert differences.count() == {0: 5}
 
 
 def test_nothing_is_left_and_a_full_disk_means_that_nothing_is_known(

@@ -190,9 +190,14 @@ def test_a_wrong_command_line_is_refused(
     assert named in error.splitlines()[-1]
 
 
-def test_the_advice_names_the_env_file_or_how_to_make_one() -> None:
+def test_without_an_env_file_the_advice_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "HERE", tmp_path)
     faults = {"workers": "WORKERS must be 1"}
-    without = str(main.settings_error(faults, None))
+    options = main.parse_args([])
+    without = str(main.settings_error(faults, options))
     assert "Copy the example and fill it in: install -m 600 .env.example .env" in without
     assert "mend them there" not in without
 
@@ -205,3 +210,16 @@ def test_a_misspelt_name_is_told_beside_what_is_missing(load: Load) -> None:
     assert "test.env sets ITERABLE_APIKEY, which is no setting: is ITERABLE_API_KEY meant?" in text
     assert "They come from the environment and from test.env: mend them there" in text
     assert "OTHER" not in text
+
+
+def test_what_is_wrong_on_the_command_line_is_not_looked_for_elsewhere(load: Load) -> None:
+    with pytest.raises(RunError) as caught:
+        load("--days", "0", **MINIMUM)
+    [_, line] = str(caught.value).splitlines()
+    assert line == "  --days must be a number from 0.001 to 36500"
+
+
+def test_a_url_with_a_special_password_shows_the_encodings(load: Load) -> None:
+    [line] = complaints(load, **{**MINIMUM, "DATABASE_URL": "postgresql://me:p@ss/w@h/d"})
+    assert "@ is %40" in line
+    assert "p@ss" not in line
