@@ -187,9 +187,9 @@ def run(job: Job, signals: Signals) -> int:
 
         reports, warnings = job.reports, job.warnings
         for place, query in enumerate(job.queries):
-            signals.begin_query()
-            sync = make_sync(job, query, reports, warnings)
             try:
+                signals.begin_query()
+                sync = make_sync(job, query, reports, warnings)
                 code = send_query(sync, tools)
                 reports, warnings = [], []  # they stand in its results file
             except (db.QueryFileError, db.DatabaseError) as error:
