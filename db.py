@@ -810,7 +810,9 @@ def _parse_url(sqlalchemy: Any, url: str) -> Any:
     """SQLAlchemy's own object for a URL. Raises DatabaseError."""
     try:
         return sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port
+    except ValueError:
+        raise _make_url_error(f"{_URL_IS}, and its port is a number") from None
+    except sqlalchemy.exc.ArgumentError:
         raise _make_url_error(_URL_IS) from None
 
 

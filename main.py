@@ -473,8 +473,11 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", opener=open_own)  # noqa: SIM115
     except OSError as error:
+        reason = f"{path}: {error.strerror}"
+        if directory.is_file():
+            reason = f"{directory} is a file"
         raise RunError(
-            f"The output directory cannot be written ({path}: {error.strerror}): "
+            f"The output directory cannot be written ({reason}): "
             "mend that, or name another with --output-dir",
             2,
         ) from None
@@ -911,7 +914,8 @@ def settings_error(faults: Mapping[str, str], options: Options) -> RunError:
         lines += misspelt_settings(env_file)
         lines.append(f"They come from the environment and from {env_file}: mend them there")
     else:
-        lines.append("Copy the example and fill it in: install -m 600 .env.example .env")
+        example = os.path.relpath(HERE / ".env.example")
+        lines.append(f"Copy the example and fill it in: install -m 600 {example} .env")
     lines.append("The whole job without settings: python main.py --demo")
     return RunError("\n".join(lines), 2)
 
@@ -1030,6 +1034,8 @@ def prepare_job(options: Options, settings: Settings) -> Job:
             reports.append(query)
     chosen = choose_queries(settings, queries)
     warnings = env_file_warnings(options) + misspelt_codes(settings)
+    if until - started > timedelta(days=1):
+        warnings.append(f"The window ends in the future, on {until:%Y-%m-%d}: is --as-of right?")
     return Job(options, settings, chosen, reports, since, until, warnings, started)
 
 
@@ -1045,7 +1051,10 @@ def choose_queries(settings: Settings, queries: Mapping[str, db.Query]) -> list[
     for name in settings.query:
         if name not in queries:
             there = ", ".join(queries)
-            message = f"{settings.queries_file} has no query {name!r:.99}; it has {there}"
+            message = (
+                f"{settings.queries_file} has no query {name!r:.99}; it has {there}: choose one "
+                "with QUERY or --query"
+            )
             raise RunError(message, 2)
         if not queries[name].keys:
             raise queries[name].error(
@@ -1078,8 +1087,8 @@ def read_window(
         return db.window(as_of, settings.lookback_days, settings.database_timezone)
     except (ValueError, OverflowError):
         raise RunError(
-            f"--as-of {as_of!r} must be YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or "
-            "+HH:MM, and not too far in the past",
+            f"--as-of {as_of!r} must be a day or a time that there is, not too far in the past: "
+            "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM",
             2,
         ) from None
 
@@ -1164,7 +1173,8 @@ def check_mapping(query: db.Query) -> None:
     keys = query.keys
     if ("email" in keys) == ("userId" in keys):
         raise query.error(
-            "exactly one of the keys 'email' and 'userId' must name the column of the user"
+            "exactly one of the keys 'email' and 'userId' must name the column of the user: write "
+            "'-- email: column' above the SQL"
         )
     for key in ("email", "userId", "event time"):
         if key in keys and len(columns_of(query, key)) != 1:
@@ -2523,7 +2533,7 @@ def compare_field(name: str, values: Sequence[Any], type_there: str, zone: ZoneI
     with suppress(ValueError):
         for value in values:
             db.cast_cell(expected.cell_type, value, zone)
-        advice = f"write '-- user fields: {name} {expected.cell_type}'"
+        advice = f"in '-- user fields' write {name} {expected.cell_type}"
     return f"{name} goes out as {here}, but is {type_there} in Iterable, which refuses it: {advice}"
 
 

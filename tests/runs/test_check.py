@@ -68,7 +68,7 @@ def test_fields_of_another_type_are_wrong_and_new_ones_a_note(
     assert done.code == 1
     assert "q: plan goes out as text, but is long in Iterable, which refuses it: send" in text
     assert "q: flag goes out as integer, but is boolean in Iterable" in text
-    assert "write '-- user fields: flag boolean'" in text
+    assert "in '-- user fields' write flag boolean" in text
     assert "note q: new to the project, Iterable creates them: city" in text
     assert text.count("wrong") == 2
     for name in ("score", "born", "tags"):

@@ -163,3 +163,9 @@ def test_every_advice_is_one_line_that_ends() -> None:
         assert advice[0].isupper()
         assert advice.endswith(".")
         assert "\n" not in advice
+
+
+def test_a_window_that_ends_in_the_future_is_told(project: Project) -> None:
+    done = project.run("--as-of", "2999-01-01")
+    assert "The window ends in the future, on 2999-01-01: is --as-of right?" in done.screen
+    assert "in the future" not in project.run().screen

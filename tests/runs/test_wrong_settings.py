@@ -41,9 +41,10 @@ def test_without_settings_it_explains_itself_in_a_few_lines(project: Project) ->
 @pytest.mark.parametrize(
     ("flags", "settings", "code", "texts"),
     [
-        (["--output-dir", "test.env"], {}, 2, ["test.env", "--output-dir"]),
+        (["--output-dir", "test.env"], {}, 2, ["test.env is a file", "--output-dir"]),
         ([], {"LOG_FILE": "none/a.log"}, 2, ["LOG_FILE"]),
         (["--as-of", "tomorrow"], {}, 2, ["--as-of", "'tomorrow"]),
+        (["--as-of", "2026-02-30"], {}, 2, ["--as-of", "a day or a time that there is"]),
         ([], {"QUERIES_FILE": "none.sql"}, 2, ["none.sql"]),
         (["--query", "none"], {}, 2, ["'none'", "queries.sql", "pro_users_page_views"]),
         (["--query", REPORT], {}, 2, [f"'{REPORT}'", "queries.sql, line", "--query"]),

@@ -199,6 +199,8 @@ def test_without_an_env_file_the_advice_says_how_to_make_one(
     options = main.parse_args([])
     without = str(main.settings_error(faults, options))
     assert "Copy the example and fill it in: install -m 600 .env.example .env" in without
+    monkeypatch.setattr(main, "HERE", tmp_path / "elsewhere")
+    assert "install -m 600 elsewhere/.env.example .env" in str(main.settings_error(faults, options))
     assert "mend them there" not in without
 
 
