@@ -1473,9 +1473,10 @@ class _Buckets:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
-        self._unwritten = [array("q") for _ in range(_BUCKETS)]
-        self._places: list[list[tuple[int, int]]] = [[] for _ in range(_BUCKETS)]
+        self._file: IO[bytes] | None = None
+        self._forget()
+        with suppress(OSError):
+            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
 
     def add_keys(self, keys: Iterable[int]) -> None:
         """Add entries of a key alone."""
@@ -1492,33 +1493,51 @@ class _Buckets:
 
     def _write(self) -> None:
         """Write the buckets that are worth it."""
-        if self._file.closed:
-            self.close()
+        if self._file is None:
+            self._forget()
         for number, numbers in enumerate(self._unwritten):
-            if len(numbers) * numbers.itemsize >= _CHUNK:
-                try:
-                    place = self._file.seek(0, os.SEEK_END)
-                    size = self._file.write(numbers)
-                except OSError:
-                    self.close()
-                    return
-                self._places[number].append((place, size))
-                self._unwritten[number] = array("q")
+            is_worth_it = len(numbers) * numbers.itemsize >= _CHUNK
+            if is_worth_it and not self._append(number, numbers):
+                self.close()
+                return
+
+    def _append(self, number: int, numbers: array[int]) -> bool:
+        """Write numbers of a bucket. Returns whether there was room for all of them."""
+        if self._file is None:
+            return False
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            size = self._file.write(numbers)
+        except OSError:
+            return False
+        self._places[number].append((place, size))
+        self._unwritten[number] = array("q")
+        return size == len(numbers) * numbers.itemsize
 
     def __iter__(self) -> Iterator[array[int]]:
         """The numbers of each bucket."""
         for number, unwritten in enumerate(self._unwritten):
             numbers = array("q")
             for place, size in self._places[number]:
-                self._file.seek(place)
-                numbers.frombytes(self._file.read(size))
+                numbers.frombytes(self._read(place, size))
             yield numbers + unwritten
 
+    def _read(self, place: int, size: int) -> bytes:
+        if self._file is None:
+            return b""
+        self._file.seek(place)
+        return self._file.read(size)
+
     def close(self) -> None:
-        """Forget all of it."""
-        self._file.close()
+        """Forget all of it, and what comes later."""
+        if self._file:
+            self._file.close()
+        self._file = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._unwritten = [array("q") for _ in range(_BUCKETS)]
-        self._places = [[] for _ in range(_BUCKETS)]
+        self._places: list[list[tuple[int, int]]] = [[] for _ in range(_BUCKETS)]
 
 
 class Tally:
@@ -1562,18 +1581,16 @@ class Differences:
         self._buckets.add(entries)
 
     def count(self) -> dict[int, int]:
-        """How many keys there are of that kind, by group."""
+        """How many keys there are to which the sources last gave several values, by group."""
         counts: Counter[int] = Counter()
         for numbers in self._buckets:
-            first: dict[int, tuple[int, int]] = {}
-            found = {}
+            values: dict[tuple[int, int], dict[int, int]] = {}
             columns = [numbers[place::4] for place in range(4)]
             for key, value, source, group in zip(*columns, strict=True):
-                first_value, first_source = first.setdefault(key, (value, source))
-                if value != first_value and source != first_source:
-                    found[key] = group
-            counts.update(found.values())
-        return counts
+                values.setdefault((group, key), {})[source] = value
+            for (group, _), by_source in values.items():
+                counts[group] += len(set(by_source.values())) > 1
+        return {group: number for group, number in counts.items() if number}
 
     def close(self) -> None:
         """Remove the file."""

@@ -1280,7 +1280,11 @@ class Health:
     """
 
     def __init__(self, base_url: str, give_up_after: int | None, stop: Stop) -> None:
-        """`give_up_after`: calls in a row without a useful answer; None: it never ends."""
+        """`give_up_after`: calls of one operation in a row without a useful answer.
+
+        None: it never ends. A row makes at most one call of an operation: so many are as many
+        rows, whether or not each makes another call, too.
+        """
         self.ending: str | None = None  # what ended the run, as a sentence for a person
         self.was_answered = False  # usefully, be it with a refusal
         self._base_url = base_url
@@ -1289,16 +1293,15 @@ class Health:
         self._stop = stop
         self._lock = threading.Lock()
         self._succeeded = False
-        self._unanswered = 0  # calls in a row
+        self._unanswered: Counter[str] = Counter()  # calls in a row, by operation
 
-    def begin_query(self, give_up_after: int) -> None:
+    def begin_query(self) -> None:
         """Forgets which calls were answered; that one succeeded is known for good."""
         with self._lock:
             self.was_answered = False
-            self._give_up_after = give_up_after
-            self._unanswered = 0
+            self._unanswered.clear()
 
-    def note(self, answer: Answer, is_last: bool) -> None:
+    def note(self, operation: str, answer: Answer, is_last: bool) -> None:
         """Takes notice of an attempt's answer; `is_last`: no other attempt of its call follows."""
         if self._give_up_after is None or answer.status == 429:
             return  # a 429 is the pace's business
@@ -1307,11 +1310,11 @@ class Health:
                 self._succeeded = True
             if _is_useful(answer):
                 self.was_answered = True
-                self._unanswered = 0
+                self._unanswered.clear()
             elif is_last:
-                self._unanswered += 1
+                self._unanswered[operation] += 1
                 self._last_failure = str(answer.body.get("msg"))
-            has_given_up = self._unanswered >= self._give_up_after
+            has_given_up = self._unanswered[operation] >= self._give_up_after
         if is_refusal(answer, self._succeeded):
             self.was_answered = True
             self.end(_describe_refusal(answer))
@@ -1410,7 +1413,7 @@ class Workers:
         self._started = 0
         self._serving = 0  # of those: at work, or waiting for some
         self._lock = threading.Lock()
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None: a thread ends
 
     def submit(self, function: Callable[..., T], *args: Any) -> Task[T]:
         """Has function(*args) carried out; who waits for it calls help() now and then."""
@@ -1433,16 +1436,26 @@ class Workers:
         """
         with contextlib.suppress(Empty):
             while self._serving == 0 and not self.has_lost_one:
-                self._work.get_nowait()()
+                work = self._work.get_nowait()
+                if work:
+                    work()
+
+    def close(self) -> None:
+        """Lets the threads end once all that was submitted is done. It waits for none."""
+        for _ in range(self._started):
+            self._work.put(None)
 
     def _serve(self) -> None:
         with self._lock:
             self._serving += 1
+        was_told_to_end = False
         try:
-            while True:
-                self._work.get()()
+            while (work := self._work.get()) is not None:
+                work()
+            was_told_to_end = True
         finally:
-            self.has_lost_one = True
+            if not was_told_to_end:
+                self.has_lost_one = True
             with self._lock:
                 self._serving -= 1
 
@@ -1527,19 +1540,16 @@ class IterableClient:
         if use_jwt:
             _warn_of_short_secret(self._credentials)
 
-    def begin_query(self, give_up_after: int) -> None:
+    def begin_query(self) -> None:
         """Begins to count anew, where one client sends the rows of several queries.
 
         Counts, unanswered calls and what was asked about failures in bulk are of one query.
         Pace, connections, and what ended the run stay. It is called while no call is on its
         way.
-
-        Arguments:
-            give_up_after: see the class; another query may make more calls of a row.
         """
         self.counts = Counter(sent=0, retried=0, rate_limited=0)
         self._asked_why = Counter()
-        self.health.begin_query(give_up_after)
+        self.health.begin_query()
 
     def update_user(
         self,
@@ -1624,7 +1634,10 @@ class IterableClient:
             answer = self._exchange(request)
         except StoppedError as stopped:
             return stopped.outcome.result
-        return _is_as_expected(answer), answer.body
+        if not _is_as_expected(answer):
+            return False, answer.body
+        types = {name: str(type_) for name, type_ in answer.body["fields"].items()}
+        return True, {"fields": types}
 
     def send(self, operation: Operation, payloads: Sequence[Json]) -> Delivery:
         """Sends user updates or events, by a single operation or a bulk one.
@@ -1736,9 +1749,7 @@ class IterableClient:
         """The places of what is sent again: all that is open, and the first of each reason."""
         places = []
         for place, outcome in enumerate(judged):
-            if outcome in (BULK_ACCEPTED,):  # unlike ==, it looks first whether it is the same
-                continue
-            if outcome is None or self._may_ask_why(outcome):
+            if outcome is None or (outcome.kind == Kind.FAILED and self._may_ask_why(outcome)):
                 places.append(place)
         return places
 
@@ -1780,7 +1791,7 @@ class IterableClient:
             is_paced = pacer is not None and self._is_batch and answer.status == 429
             has_more = attempt < self.max_retries and answer.wait <= LONGEST_WAIT
             is_last = not is_paced and not (answer.retryable and has_more)
-            self.health.note(answer, is_last)
+            self.health.note(request.name, answer, is_last)
             if is_last:
                 return answer
             delay = self._delay_after(attempt, answer)
@@ -1961,20 +1972,20 @@ def deliver(
     Returns:
         The rows in their order; now and then, while it waits, none.
     """
-    pool = Workers(workers)
     most_in_flight = workers + 2 if is_bulk else 2 * workers
     in_flight: deque[Flight] = deque()
-    for rows in batches if is_bulk else _one_by_one(batches):
-        if client.stop.is_set():
-            break
-        shipment = _pack(rows)
-        before = [task for other, task in in_flight if other.keys & shipment.keys]
-        task = pool.submit(_ship, client, shipment, is_bulk, before)
-        in_flight.append((shipment, task))
-        while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done.is_open):
+    with contextlib.closing(Workers(workers)) as pool:
+        for rows in batches if is_bulk else _one_by_one(batches):
+            if client.stop.is_set():
+                break
+            shipment = _pack(rows)
+            before = [task for other, task in in_flight if other.keys & shipment.keys]
+            task = pool.submit(_ship, client, shipment, is_bulk, before)
+            in_flight.append((shipment, task))
+            while in_flight and (len(in_flight) >= most_in_flight or in_flight[0][1].done.is_open):
+                yield from _settle(client, pool, *in_flight.popleft())
+        while in_flight:
             yield from _settle(client, pool, *in_flight.popleft())
-    while in_flight:
-        yield from _settle(client, pool, *in_flight.popleft())
 
 
 def _one_by_one(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:

@@ -37,7 +37,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -232,18 +232,17 @@ def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list
 def send_query(sync: Sync, tools: Tools) -> int:
     """Sends what a query finds, from the database to the results; returns the exit code."""
     job, trouble = sync.job, tools.trouble
-    with open_files(sync) as files:
-        progress = Progress(job.options)
+    with open_files(sync) as files, closing(Progress(job.options)) as progress:
         fetched = fetch(sync, files, progress)
         tools.signals.begin_sending()
         csv_path = files.csv.commit()
 
         sending = choose_sending(job.settings, fetched.total)
-        field_kinds = FieldKinds(fetched)
+        field_kinds = FieldKinds(fetched.plan, fetched.longest_row)
         planned = plan_calls(sync, tools, fetched, files, field_kinds)
         results = Results(job.directory, fetched.plan.identifier_kind)
         preview = None if tools.client else Preview(sending, job.settings.rate_limit_factor)
-        for settled in trouble.watch(settle(tools, trouble.watch(planned), fetched, sending)):
+        for settled in trouble.watch(settle(tools, trouble.watch(planned), sending)):
             with trouble.noted():
                 if tools.ledger and not trouble.is_ledgers:
                     tell_ledger(tools.ledger, settled)
@@ -252,7 +251,7 @@ def send_query(sync: Sync, tools: Tools) -> int:
                 progress.show(results)
             if preview:
                 preview.note(settled.rows)
-        progress.clear()
+        progress.close()
 
         warnings = sync.warnings + ledger_warnings(job, tools.ledger)
         with trouble.noted():
@@ -285,14 +284,12 @@ def publish(job: Job, files: Files, results: Results, summary: Json) -> Path:
         return files.results.commit()
 
 
-def settle(
-    tools: Tools, planned: Iterable[list[Row]], fetched: Fetched, sending: Sending
-) -> Iterator[Settled]:
+def settle(tools: Tools, planned: Iterable[list[Row]], sending: Sending) -> Iterator[Settled]:
     """The rows with what became of their calls; without a client, in a dry run, as planned."""
     client = tools.client
     if client is None:
         return map(Settled, takewhile(lambda _: not tools.signals.stop.is_set(), planned))
-    client.begin_query(give_up_after=ROWS_TO_GIVE_UP * fetched.plan.calls_per_row)
+    client.begin_query()
     return deliver(client, planned, sending.is_bulk, sending.workers)
 
 
@@ -694,6 +691,7 @@ class Format:
 
     expected: str
     read: Callable[[str], Any]
+    empty: Any = None  # what it means where there is no text
 
 
 def matching(expected: str, pattern: str, read: Callable[[str], Any] = str) -> Format:
@@ -747,12 +745,12 @@ def read_base_url(text: str) -> str:
     return base_url
 
 
-def split_names(text: str) -> list[str]:
+def split_names(text: str) -> tuple[str, ...]:
     """What stands between commas."""
-    return [name.strip() for name in text.split(",")]
+    return tuple(name.strip() for name in text.split(","))
 
 
-def read_query_names(text: str) -> list[str]:
+def read_query_names(text: str) -> tuple[str, ...]:
     """Names of queries. Whether the file has such queries is seen when it is read."""
     names = split_names(text)
     is_all_alone = ALL not in names or len(names) == 1
@@ -770,10 +768,13 @@ def is_true(text: str) -> bool:
 
 
 QUERY_NAMES = Format("names of queries, each once, with commas between, or all", read_query_names)
-CODES = matching(
-    "codes of failures with commas between, such as ForgottenUserError",
-    r"\s*[\w.-]{1,64}\s*(,\s*[\w.-]{1,64}\s*)*",
-    split_names,
+CODES = replace(
+    matching(
+        "codes of failures with commas between, such as ForgottenUserError",
+        r"\s*[\w.-]{1,64}\s*(,\s*[\w.-]{1,64}\s*)*",
+        split_names,
+    ),
+    empty=(),
 )
 PATH = matching("a path", r"[^\0]+", Path)
 FLAG = matching("true or false", "(?i)true|false", is_true)
@@ -811,7 +812,7 @@ class Settings:
         ZONE, "UTC", "Zone of the database's times that have none")
     queries_file: Path = setting(
         PATH, str(HERE / "queries.sql"), "The queries, and how their columns map to Iterable")
-    query: list[str] = setting(
+    query: tuple[str, ...] = setting(
         QUERY_NAMES, "pro_users_recent_engagement",
         "The query whose rows are sent; several with commas between, or all",
         "--query NAME[,NAME...]")
@@ -841,7 +842,7 @@ class Settings:
         in_range(float, 0.1, 600), "30", "Seconds of silence that end an attempt")
     send_only_changes: bool = setting(
         FLAG, "false", "Skip what Iterable accepted before, unchanged", "--only-changes")
-    tolerated_failures: list[str] = setting(
+    tolerated_failures: tuple[str, ...] = setting(
         CODES, "", "Codes of failures, commas between, that alone are no bad news: exit code 0")
     output_dir: Path = setting(
         PATH, ".", "Where CSV, results, lock, ledger and log go", "--output-dir DIR")
@@ -860,7 +861,7 @@ def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings
         name, text = find_text(entry, options, texts)
         form = entry.metadata["format"]
         try:
-            values[entry.name] = form.read(text) if text else None
+            values[entry.name] = form.read(text) if text else form.empty
         except ValueError as error:
             # Only of a URL the error says more: how its password is written.
             expected = str(error) if form is DATABASE_URL else form.expected
@@ -999,7 +1000,7 @@ def misspelt_settings(path: Path) -> list[str]:
 def misspelt_codes(settings: Settings) -> list[str]:
     """A warning for each tolerated code that is nearly one that is met often."""
     warnings = []
-    for code in settings.tolerated_failures or ():
+    for code in settings.tolerated_failures:
         if code not in ADVICE:
             for meant in difflib.get_close_matches(code, ADVICE, 1, 0.75):
                 warnings.append(f"TOLERATED_FAILURES names {code}: is {meant} meant?")
@@ -1043,7 +1044,7 @@ def choose_queries(settings: Settings, queries: Mapping[str, db.Query]) -> list[
     """The queries to send, in the order in which they are named."""
     if ALL in queries:
         raise queries[ALL].error(f"'{ALL}' stands for every query: give this one another name")
-    if settings.query == [ALL]:
+    if settings.query == (ALL,):
         chosen = [query for query in queries.values() if query.keys]
         if not chosen:
             raise RunError(f"{settings.queries_file} has no query but reports: none to send", 2)
@@ -1122,7 +1123,7 @@ def find_window(job: Job, query: db.Query) -> Window:
     note = f"lengthened, since the last complete run ended {last:%Y-%m-%d %H:%M}Z"
     warning = ""
     if last < earliest:
-        days = math.ceil((utc_until - last) / timedelta(days=1))
+        days = math.ceil((utc_until - last) / timedelta(days=1)) + 1  # to type it tomorrow
         warning = (
             f"Between {last:%Y-%m-%d %H:%M}Z and {earliest:%Y-%m-%d %H:%M}Z nothing was "
             f"queried: run {query.name} once with --days {days}"
@@ -1133,14 +1134,15 @@ def find_window(job: Job, query: db.Query) -> Window:
 def find_last_end(directory: Path, query_name: str) -> datetime | None:
     """The end of the window of a query's last complete run in a directory, in UTC.
 
-    The names of results files tell their order.
+    The names of results files tell their order, except around a change of the zone: then it may
+    be an earlier run's, and the window longer than it need be.
     """
     for path in sorted(directory.glob("integration_results_*.json"), reverse=True):
         run_ = read_run(path)
         is_complete = run_.get("status") in COMPLETE_STATUSES
         is_plain = all(run_.get(key, "") is None for key in ("days", "as_of", "limit"))
         if is_complete and is_plain and run_.get("query") == query_name:
-            with suppress(ValueError, TypeError, KeyError):  # it is not ours, then
+            with suppress(ValueError, TypeError, KeyError, OverflowError):  # not ours, then
                 return datetime.fromisoformat(run_["until"]).astimezone(timezone.utc)
     return None
 
@@ -1243,11 +1245,6 @@ class Plan:
     event: EventPlan | None  # None: it sends no events
     options: Mapping[str, bool]  # mergeNestedObjects, createNewFields: where the query says so
     zone: ZoneInfo  # of times that have none
-
-    @property
-    def calls_per_row(self) -> int:
-        """One or two."""
-        return int(self.user_fields is not None) + int(self.event is not None)
 
 
 def make_plan(query: db.Query, columns: Sequence[str], zone: ZoneInfo) -> Plan:
@@ -1601,9 +1598,9 @@ class FieldKinds:
     A batch at a time and by columns, that costs 0.04 us a cell.
     """
 
-    def __init__(self, fetched: Fetched) -> None:
-        plan = fetched.plan
-        self._may_be_long = fetched.longest_row > LONGEST_TEXT
+    def __init__(self, plan: Plan, longest_row: int) -> None:
+        """`longest_row`: in characters; in none of these rows there is a longer one."""
+        self._may_be_long = longest_row > LONGEST_TEXT
         self._user_fields = plan.user_fields or []
         self._types: dict[tuple[str, Column], set[type]] = {}
         self._long: set[str] = set()
@@ -1651,30 +1648,30 @@ class Repeats:
         self._shared = sorted(shared_user_fields(job.queries))
         self._differences = db.Differences(job.directory)
         self._query_number = 0
+        self._own: set[str] = set()  # the fields of the query that is watched
 
     def watch(self, query: db.Query, batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
         """Takes notice of a query's planned rows as they come by."""
         self._users.close()
         self._users = db.Tally(self._directory)
         self._query_number += 1
+        self._own = user_field_names(query)
         for rows in batches:
-            if "user fields" in query.keys:
-                self._users.note([hash(row.user) for row in rows if row.user])
-                if self._shared:
-                    self._differences.note(self._shared_values(rows))
+            updates = [row for row in rows if row.update and row.update.payload is not None]
+            self._users.note([hash(row.user) for row in updates])
+            if self._shared:
+                self._differences.note(self._shared_values(updates))
             yield rows
 
     def _shared_values(self, rows: Iterable[Row]) -> Iterator[tuple[int, int, int, int]]:
-        for row in rows:
-            if row.update and row.update.payload:
-                user_fields = row.update.payload["dataFields"]
-                for number, name in enumerate(self._shared):
-                    if name in user_fields:
-                        value = hash(to_json(user_fields[name]))
-                        yield hash((row.user, name)), value, self._query_number, number
+        for user, user_fields in sent_user_fields(rows):
+            for number, name in enumerate(self._shared):
+                if name in user_fields:
+                    value = hash(to_json(user_fields[name]))
+                    yield hash((user, name)), value, self._query_number, number
 
     def warnings(self) -> list[str]:
-        """What a person should know of the query that was watched last, and of those before."""
+        """What a person should know of the query that was watched last."""
         warnings = []
         users = self._users.count_repeated()
         if users:
@@ -1683,10 +1680,12 @@ class Repeats:
                 "multiply them?"
             )
         for number, users in sorted(self._differences.count().items()):
-            warnings.append(
-                f"Users for whom queries of this run set {self._shared[number]} differently: "
-                f"{users:,}. The last one stands"
-            )
+            name = self._shared[number]
+            if name in self._own:
+                warnings.append(
+                    f"Users for whom queries of this run set {name} differently: {users:,}. The "
+                    "last one stands"
+                )
         return warnings
 
     def close(self) -> None:
@@ -1699,10 +1698,23 @@ def shared_user_fields(queries: Sequence[db.Query]) -> set[str]:
     """The user fields that several queries set."""
     queries_by_name: Counter[str] = Counter()
     for query in queries:
-        texts = columns_of(query, "user fields")
-        # A last word is mostly a type, and may be a part of the name.
-        queries_by_name.update({*texts, *(text.rpartition(" ")[0].strip() for text in texts)})
-    return {name for name, count in queries_by_name.items() if name and count > 1}
+        queries_by_name.update(user_field_names(query))
+    return {name for name, count in queries_by_name.items() if count > 1}
+
+
+def user_field_names(query: db.Query) -> set[str]:
+    """What may be names of its user fields: a last word is mostly a type, or part of the name."""
+    names = set()
+    for text in columns_of(query, "user fields"):
+        names |= {text, text.rpartition(" ")[0].strip()}
+    return names - {""}
+
+
+def sent_user_fields(rows: Iterable[Row]) -> Iterator[tuple[str | None, Json]]:
+    """Of each user update that can be sent the user and the dataFields."""
+    for row in rows:
+        if row.update and row.update.payload is not None:
+            yield row.user, row.update.payload["dataFields"]
 
 
 # --- The ledger: what Iterable accepted before --------------------------------
@@ -1810,7 +1822,8 @@ def marks_and_old_names(
 def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
     """Records what Iterable accepted; a field that it dropped, saying success, is none of it."""
     ended = []
-    dropped = {name.partition(".")[0] for name in settled.dropped_user_fields}
+    dropped = set(settled.dropped_user_fields)
+    dropped |= {name.partition(".")[0] for name in dropped}  # `a.b` is of the object `a`
     for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
@@ -1852,7 +1865,7 @@ def is_left_to_send(row: Row) -> bool:
 
 # --- Sending ------------------------------------------------------------------
 
-ROWS_TO_GIVE_UP = 10  # in a row without a useful answer, that end the run
+CALLS_TO_GIVE_UP = 10  # in a row, of different rows, without a useful answer: they end the run
 SINGLE_ROWS = 500  # the most that SEND_MODE=auto sends through the single operations
 
 
@@ -1886,7 +1899,7 @@ def make_client(settings: Settings, stop: iterable_client.Stop) -> IterableClien
         workers=settings.workers or 64,  # also for what a bulk run sends again singly
         rate_limit_factor=settings.rate_limit_factor,
         zone=settings.database_timezone,
-        give_up_after=ROWS_TO_GIVE_UP,  # until a query says how many calls that are
+        give_up_after=CALLS_TO_GIVE_UP,
         stop=stop,
     )
 
@@ -2077,9 +2090,14 @@ class Results:
                 self.is_cut_short = True
 
     @property
-    def recorded(self) -> int:
+    def with_outcome(self) -> int:
         """The number of rows that have an outcome."""
         return sum(self.states[state] for state in COUNTED)
+
+    @property
+    def with_record(self) -> int:
+        """The number of rows that have a record: those, and in a dry run the planned ones."""
+        return self.states.total() - self.states[RowState.NOT_SENT]
 
     def write_to(self, file: IO[str], summary: Json) -> None:
         """Writes the results file: the summary, which is known last, first; then the lines."""
@@ -2178,10 +2196,9 @@ def conclude(
     ending = tools.trouble.reason or (client and client.health.ending)
     if ending:
         return aborted(ending, warnings)
-    recorded = results.states.total() - results.states[RowState.NOT_SENT]
-    if received and (results.is_cut_short or recorded < total):
+    if received and (results.is_cut_short or results.with_record < total):
         return Conclusion("interrupted", 128 + received, warnings)
-    tolerated = is_tolerated(results, sync.job.settings.tolerated_failures or ())
+    tolerated = is_tolerated(results, sync.job.settings.tolerated_failures)
     exit_code = int(bool(results.failure_reasons) and not tolerated)
     if client is None:
         return Conclusion("dry_run", exit_code, warnings)
@@ -2222,7 +2239,7 @@ def summarize(
         "run": describe_run(sync, sending, conclusion, csv_path),
         "total_users": fetched.total,
         **counts,
-        "not_sent": fetched.total - results.recorded,
+        "not_sent": fetched.total - results.with_outcome,
         "failure_reasons": dict(results.failure_reasons),
         "failure_examples": results.failure_examples,
         "requests": requests,
@@ -2392,13 +2409,13 @@ def take_sample(job: Job, query: db.Query) -> Sample:
         return Sample(query, [Finding("Query", str(error), code_of(error))], {})
     planned = [plan_row(plan, number, row) for number, row in enumerate(cells, 1)]
     findings = [Finding("Query", f"{query.name}: {count_rows(len(cells))}")]
-    findings += failed_calls(planned)
-    rows_by_user = Counter(row.user for row in planned if row.user and row.update)
+    findings += failed_calls(planned, settings.tolerated_failures)
+    rows_by_user = Counter(user for user, _ in sent_user_fields(planned))
     repeated = sum(number > 1 for number in rows_by_user.values())
     if repeated:
         text = f"Users with several rows: {repeated}. Does a join multiply them?"
         findings.append(Finding("", text, is_note=True))
-    field_kinds = FieldKinds(Fetched(plan, len(cells), 0, {}))
+    field_kinds = FieldKinds(plan, longest_row=0)
     field_kinds.note(cells)
     for warning in [window.warning, *field_kinds.warnings()]:
         if warning:
@@ -2406,7 +2423,7 @@ def take_sample(job: Job, query: db.Query) -> Sample:
     return Sample(query, findings, user_field_values(planned))
 
 
-def failed_calls(rows: Iterable[Row]) -> list[Finding]:
+def failed_calls(rows: Iterable[Row], tolerated: Collection[str]) -> list[Finding]:
     """The first of the calls that cannot be made, of each reason."""
     findings: dict[str, Finding] = {}
     for row in rows:
@@ -2415,23 +2432,28 @@ def failed_calls(rows: Iterable[Row]) -> list[Finding]:
                 code = call.outcome.answer["code"]
                 example = failure_example(row, call, call.outcome)
                 text = f"{code} in row {row.number}: {example['msg']}. {find_advice(code, None)}"
-                findings.setdefault(code, Finding("", text, 1))
+                finding = Finding("", text, 1)
+                if code in tolerated:
+                    finding = Finding("", f"{text} It is tolerated.", is_note=True)
+                findings.setdefault(code, finding)
     return list(findings.values())
 
 
 def user_field_values(rows: Iterable[Row]) -> dict[str, list[Any]]:
     """What each user field goes out as, NULL aside."""
     values: dict[str, list[Any]] = {}
-    for row in rows:
-        if row.update and row.update.payload:
-            for name, value in row.update.payload["dataFields"].items():
-                known = values.setdefault(name, [])
-                if value is not None:
-                    known.append(value)
+    for _, user_fields in sent_user_fields(rows):
+        for name, value in user_fields.items():
+            known = values.setdefault(name, [])
+            if value is not None:
+                known.append(value)
     return values
 
 
-ITERABLE_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d \+00:00)?")
+# A day or a time in whole seconds, as Iterable reads it from text.
+ITERABLE_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?( ?(Z|[+-]\d\d:?\d\d))?)?", re.ASCII
+)
 
 
 def kinds_of_value(value: Any) -> set[str]:
@@ -2574,7 +2596,7 @@ class Progress:
         """Shows rows of total, rate, time left and failures, where it is time to."""
         if not self._is_shown or not self._is_due():
             return
-        done = results.recorded
+        done = results.with_record
         rate = done / max(self._last - self._began, 0.001)
         left = "waiting for Iterable"
         if rate:
@@ -2584,8 +2606,8 @@ class Progress:
             f"{done:,} of {self._total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
         )
 
-    def clear(self) -> None:
-        """Makes room for the summary."""
+    def close(self) -> None:
+        """Makes room for what is printed next."""
         self._show("")
 
     def _is_due(self) -> bool:
@@ -2674,7 +2696,7 @@ def summary_page(ending: Ending) -> list[Entry]:
             page.append(Entry("Warning", warning))
     for path in ending.paths:
         page.append(Entry("File", str(path.resolve()), is_wrapped=False))
-    page += failure_entries(summary, ending.sync.job.settings.tolerated_failures or ())
+    page += failure_entries(summary, ending.sync.job.settings.tolerated_failures)
     if ending.preview:
         page += request_entries(ending.preview)
     for name, rows in summary["reports"].items():

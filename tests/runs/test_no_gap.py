@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,13 @@ def test_a_gap_too_long_is_told_with_the_days_to_type(
     project: Project, server: FakeIterable
 ) -> None:
     leave_results(project.output, 35.5)
-    assert "--days 36" in project.run("--quiet", "--dry-run").screen, "nobody else tells"
+    assert "--days 37" in project.run("--quiet", "--dry-run").screen, "nobody else tells"
     done = project.run()
     assert len(server.events) == 28, "four times seven days"
     [warning] = done.results["run"]["warnings"]
-    assert "run views once with --days 36" in warning
-    assert project.run("--days", "36").results["total_users"] == 36
-    assert len(server.events) == 36
+    assert "run views once with --days 37" in warning
+    assert project.run("--days", "37").results["total_users"] == 37
+    assert len(server.events) == 37
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,23 @@ def test_a_gap_too_long_is_told_with_the_days_to_type(
         {"limit": "absent", "days": "absent", "as_of": "absent"},
         {"until": "yesterday"},
         {"until": None},
+        {"until": "0001-01-01T00:00:00+14:00"},
         {"until": (NOW - timedelta(days=2)).isoformat()},
     ],
 )
 def test_other_results_change_nothing(project: Project, changes: Json) -> None:
     leave_results(project.output, 9, **changes)
     assert project.run().results["total_users"] == 7
+
+
+def test_the_days_to_type_are_enough_until_the_next_day(
+    project: Project, server: FakeIterable
+) -> None:
+    leave_results(project.output, 35.99)
+    [warning] = project.run("--dry-run").results["run"]["warnings"]
+    [days] = re.findall(r"--days (\d+)$", warning)
+    typed = NOW + timedelta(hours=23)
+    assert typed - timedelta(days=int(days)) < NOW - timedelta(days=35.99)
 
 
 def test_who_chooses_the_window_gets_it(project: Project) -> None:

@@ -231,3 +231,22 @@ def test_users_with_several_rows_are_one_warning_with_their_number(project: Proj
     assert done.results_of("first")["run"]["warnings"] == []
     warnings = done.results_of("second")["run"]["warnings"]
     assert any("Users with several rows: 1." in warning for warning in warnings)
+
+
+def test_a_warning_of_shared_fields_is_of_the_queries_that_share_them(project: Project) -> None:
+    third = SHARED.partition("-- name: second")[0].replace("first", "third")
+    project.queries(SHARED + third.replace("plan, city", "city"))
+    done = project.run("--query", "all")
+    assert "set plan differently" in str(done.results_of("second")["run"]["warnings"])
+    assert done.results_of("third")["run"]["warnings"] == []
+
+
+def test_rows_without_a_user_are_no_users_with_several_rows(project: Project) -> None:
+    project.queries(
+        SHARED.replace(
+            "'c@example.com', 'free', 'Rome'", "7, 'x', 'y'\nUNION ALL SELECT 7, 'x', 'y'"
+        )
+    )
+    done = project.run("--query", "first")
+    assert done.results["failure_reasons"] == {"InvalidValue": 2}
+    assert done.results["run"]["warnings"] == []

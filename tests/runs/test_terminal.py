@@ -36,21 +36,40 @@ def started_in_a_terminal(
         yield process, ours
 
 
-@pytest.mark.parametrize("flags", [(), ("--quiet",)])
-def test_a_terminal_sees_progress_unless_it_should_be_quiet(
-    make_project: MakeProject, slow_server: FakeIterable, flags: tuple[str, ...]
-) -> None:
+def read_terminal(project: Project, *args: str, **settings: str) -> bytes:
+    """All that a terminal sees of a run."""
     seen = b""
-    with started_in_a_terminal(make_project(slow_server), *flags) as (_, terminal):
+    with started_in_a_terminal(project, *args, **settings) as (_, terminal):
         with contextlib.suppress(OSError):  # Linux, where the other side is closed
             while piece := os.read(terminal, 4096):
                 seen += piece
         os.close(terminal)
+    return seen
+
+
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_a_terminal_sees_progress_unless_it_should_be_quiet(
+    make_project: MakeProject, slow_server: FakeIterable, flags: tuple[str, ...]
+) -> None:
+    seen = read_terminal(make_project(slow_server), *flags)
     if flags:
         assert seen == b""
     else:
         assert b"of 5 rows" in seen
         assert re.search(rb"(\n|\x1b\[K)Status", seen), "the summary begins on a clean line"
+
+
+def test_an_error_of_the_query_begins_on_a_clean_line(project: Project) -> None:
+    project.queries("-- name: q\n-- email: x\n-- user fields: x\nSELECT x FROM nowhere")
+    seen = read_terminal(project, "--query", "q")
+    assert b"Querying q\r\x1b[Kmain.py: Query 'q'" in seen.replace(b"\r\x1b[K" * 2, b"\r\x1b[K")
+
+
+def test_a_dry_run_shows_the_rows_that_it_planned(project: Project) -> None:
+    project.add_customers(30_000)
+    shown = re.findall(rb"\[K([\d,]+) of 30,005 rows", read_terminal(project, "--dry-run"))
+    assert shown
+    assert shown[-1] != b"0"
 
 
 def test_a_terminal_that_goes_away_while_sending_harms_nothing(

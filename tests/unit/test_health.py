@@ -134,6 +134,18 @@ def test_a_client_gives_up_after_calls_in_a_row_that_were_not_answered_usefully(
     assert client.update_user(ADA, {}) == NOT_SENT.result
 
 
+def test_calls_in_a_row_are_counted_by_operation(connect: Connect, http: Mock) -> None:
+    for endpoint in (UPDATE, TRACK):
+        http.post(endpoint, status=503)
+    client = connect(give_up_after=3, max_retries=1)
+    for _ in range(2):
+        client.update_user(ADA, {})
+        client.track_event(ADA, "x")
+    assert client.health.ending is None, "four calls, but of two rows"
+    client.track_event(ADA, "x")
+    assert client.health.ending is not None
+
+
 def test_a_run_that_is_aborted_twice_stays_an_aborted_one() -> None:
     stop = Stop()
     stop.abort()

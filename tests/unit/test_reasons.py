@@ -59,7 +59,7 @@ def test_the_next_query_hears_of_its_own_first_rows(connect: Connect, server: Fa
     server.forgotten.update(NAMES)
     client = connect(server)
     send(client, " ".join(NAMES))
-    client.begin_query(give_up_after=10)
+    client.begin_query()
     send(client, " ".join(NAMES))
     assert server.counts["/api/users/update", 409] == 3 + 3
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import resource
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,8 @@ def differences(tmp_path: Path) -> Iterator[Differences]:
         ([(1, 10, 1, 5), (1, 10, 2, 5)], {}),
         ([(1, 10, 1, 5), (1, 11, 2, 5)], {5: 1}),
         ([(1, 10, 1, 5), (1, 11, 1, 5)], {}),
+        ([(1, 9, 1, 5), (1, 10, 1, 5), (1, 10, 2, 5)], {}),
+        ([(1, 9, 1, 5), (1, 10, 1, 5), (1, 9, 2, 5)], {5: 1}),
         ([(1, 1, 1, 5), (1, 2, 2, 5), (1, 3, 3, 5), (2, 1, 1, 6), (2, 2, 2, 6)], {5: 1, 6: 1}),
     ],
 )
@@ -67,3 +71,29 @@ def test_nothing_is_left_and_a_full_disk_means_that_nothing_is_known(
     tally.close()
     tally.note([2, 2])
     assert tally.count_repeated() == 0
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Makes files end after so many bytes, as on a disk that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [0, 8192 + 12, 1_000_000])
+def test_where_there_is_not_room_enough_nothing_is_known(
+    tally: Tally, small_disk: Callable[[int], None], size: int
+) -> None:
+    small_disk(size)
+    tally.note([*range(MANY), 1])
+    assert tally.count_repeated() == 0
+
+
+def test_where_no_file_can_be_made_nothing_is_known(tmp_path: Path) -> None:
+    tally = Tally(tmp_path / "none")
+    tally.note([*range(MANY), 1])
+    assert tally.count_repeated() == 0
+    tally.close()

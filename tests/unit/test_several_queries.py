@@ -14,7 +14,7 @@ def test_counts_are_of_one_query_and_those_of_the_last_stay_as_they_are(
     client = connect(max_retries=2)
     client.update_user(ADA, {})
     first = client.counts
-    client.begin_query(give_up_after=10)
+    client.begin_query()
     client.track_event(ADA, "x")
     assert first == {"sent": 2, "retried": 1, "rate_limited": 0}
     assert client.counts == {"sent": 1, "retried": 0, "rate_limited": 0}
@@ -25,7 +25,7 @@ def test_calls_in_a_row_without_an_answer_are_counted_anew(connect: Connect, htt
     client = connect(give_up_after=3, max_retries=1)
     for _ in range(2):
         client.update_user(ADA, {})
-    client.begin_query(give_up_after=3)
+    client.begin_query()
     for _ in range(2):
         client.update_user(ADA, {})
         assert client.health.ending is None
@@ -38,7 +38,7 @@ def test_whether_iterable_answered_is_of_one_query(connect: Connect, http: Mock)
     client = connect(give_up_after=3)
     client.track_event(ADA, "x")
     assert client.health.was_answered
-    client.begin_query(give_up_after=3)
+    client.begin_query()
     assert not client.health.was_answered
 
 
@@ -49,7 +49,7 @@ def test_a_secret_that_was_right_in_the_first_query_is_right_in_the_next(
     http.post(UPDATE, status=400, json={"code": "InvalidJwtPayload", "msg": "no"})
     client = connect(give_up_after=3)
     client.track_event(ADA, "x")
-    client.begin_query(give_up_after=3)
+    client.begin_query()
     client.update_user(ADA, {})
     assert client.health.ending is None
 
@@ -58,7 +58,7 @@ def test_what_ended_the_run_stays(connect: Connect, http: Mock) -> None:
     http.post(UPDATE, status=401, json={"code": "BadApiKey", "msg": "no"})
     client = connect(give_up_after=3)
     client.update_user(ADA, {})
-    client.begin_query(give_up_after=10)
+    client.begin_query()
     assert "refused the credentials" in (client.health.ending or "")
     assert client.update_user(ADA, {}) == NOT_SENT.result
 
@@ -68,6 +68,6 @@ def test_the_pace_stays(connect: Connect, http: Mock, time: VirtualTime) -> None
     http.post(TRACK, json=SUCCESS)
     client = connect(rate_limit_factor=1 / 500, max_retries=1)  # a call a second
     client.update_user(ADA, {})
-    client.begin_query(give_up_after=10)
+    client.begin_query()
     client.update_user(ADA, {})
     assert sum(time.waits) > 0.9

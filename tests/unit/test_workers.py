@@ -219,3 +219,29 @@ def test_whoever_takes_what_came_of_a_task_gets_what_it_raised() -> None:
     task.carry_out(int, "x")
     with pytest.raises(ValueError, match="invalid literal"):
         task.take()
+
+
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_threads_end_with_the_rows_that_they_were_for(
+    connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch, is_bulk: bool
+) -> None:
+    start = _thread.start_new_thread
+    started: list[int] = []
+    ended = threading.Semaphore(0)
+
+    def start_and_count(function: Callable[[], object], args: tuple[()]) -> int:
+        def serve() -> None:
+            function()
+            ended.release()
+
+        started.append(start(serve, args))
+        return started[-1]
+
+    monkeypatch.setattr("_thread.start_new_thread", start_and_count)
+    client = connect(server, stop=Stop(), give_up_after=10)
+    for _ in range(3):  # as for so many queries
+        assert kinds_of(deliver(client, [rows(8)], is_bulk, 4)) == [Kind.ACCEPTED] * 8
+    assert len(started) == (3 if is_bulk else 12)
+    for _ in started:
+        assert ended.acquire(timeout=10)
+    assert not client.stop.is_set(), "that is no thread that died"
