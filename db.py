@@ -5,12 +5,12 @@
         columns, rows = database.rows(queries["active_users"], since, until)
 
 Connections are read-only where the database can be told so (_ENGINES says what each is
-told). SQLite needs the standard library alone; every other
-database goes through SQLAlchemy Core, imported only then.
+told). SQLite needs the standard library alone; every other database goes through
+SQLAlchemy Core, imported only then.
 
-In this file, from top to bottom: the queries file; the form of a URL;
-connections, to SQLite and through SQLAlchemy, and what each engine needs; times;
-the spool; the ledger.
+In this file, from top to bottom: the queries file; the form of a URL; connections, to
+SQLite and through SQLAlchemy, and what each engine needs; times; typed cells; the spool;
+what comes more than once; the ledger.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DatabaseError(Exception):
     """
 
 
-# --- The queries file ---
+# --- The queries file ---------------------------------------------------------
 
 _MOST_BYTES = 1_000_000  # of a queries file; nobody writes more
 
@@ -127,7 +127,7 @@ class Query:
 
 
 def load_queries(path: Path, keys: Collection[str]) -> dict[str, Query]:
-    """Read the queries of a file.
+    """Reads the queries of a file.
 
     A query begins with `-- name: x`. In the comment below, prose comes first and
     then one line for each key, `-- key: value`. The SQL may use :since and :until.
@@ -175,7 +175,7 @@ def _read_text(path: Path) -> str:
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """Read a whole file. Links are followed, pipes and devices are not read.
+    """Reads a whole file. Links are followed, pipes and devices are not read.
 
     Arguments:
         path: the file.
@@ -220,7 +220,7 @@ class _Source:
         return _make_error(self.path, line, message, self.query)
 
     def check_label(self, line: int, comment: str) -> None:
-        """Raise QueryFileError for a comment that looks like a key but is read as prose.
+        """Raises QueryFileError for a comment that looks like a key but is read as prose.
 
         Such are '-- User_Fields: a' and '--email: a', and a key where it has no effect.
         """
@@ -248,7 +248,7 @@ def _squeeze(label: str) -> str:
 
 
 def _check_preamble(source: _Source, lines: list[str]) -> None:
-    """Raise QueryFileError unless the lines above the first query are comments."""
+    """Raises QueryFileError unless the lines above the first query are comments."""
     for number, line in enumerate(lines, 1):
         if not _COMMENT_LINE.match(line):
             message = "this is text before the first query: begin it with '-- name: x'"
@@ -257,7 +257,7 @@ def _check_preamble(source: _Source, lines: list[str]) -> None:
 
 
 def _parse_query(path: Path, keys: Collection[str], lines: list[str], first: int) -> Query:
-    """Take apart `lines`: a query from its `-- name:`, which is line `first`."""
+    """Takes apart `lines`: a query from its `-- name:`, which is line `first`."""
     name = lines[0].partition(":")[2].strip()
     if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
         problem = "is no name for a query: use letters, digits, _ and -"
@@ -338,7 +338,7 @@ def _parse_sql(source: _Source, text: str, first: int) -> str:
 
 
 def _check_beginning(source: _Source, code: str, first: int) -> None:
-    """Raise QueryFileError where the SQL is no query: a slip must not change a database.
+    """Raises QueryFileError where the SQL is no query: a slip must not change a database.
 
     Not every engine can be told to read only: Spark carried a CREATE TABLE out.
     """
@@ -354,7 +354,7 @@ def _blank_comment(token: re.Match[str]) -> str:
     return " " * len(token[0]) if token["comment"] else token[0]
 
 
-# --- The form of a URL ---
+# --- The form of a URL --------------------------------------------------------
 
 _SQLITE = ("sqlite", "sqlite+pysqlite")  # what the standard library opens
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*", re.ASCII)
@@ -368,7 +368,7 @@ _SPECIAL = re.compile("[@:/?#]|%(?![0-9A-Fa-f]{2})")
 
 
 def check_url(text: str) -> str:
-    """Judge the form of DATABASE_URL; only connect() can tell what is behind it.
+    """Judges the form of DATABASE_URL; only connect() can tell what is behind it.
 
     A path of SQLite may hold anything but control characters. Elsewhere no blank,
     and no @ / ? # may be left over from a password that is not percent-encoded:
@@ -444,7 +444,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-# --- Connections ---
+# --- Connections --------------------------------------------------------------
 
 # What an error may quote: a value, unless it is a zone or a token of the SQL, and
 # somebody's address anywhere. The second line is for Spark and DuckDB.
@@ -465,7 +465,7 @@ class UnreadableTime(UserString):
 
 
 def connect(url: str, zone: ZoneInfo, patience: float = 30) -> Database:
-    """Open a database, read-only.
+    """Opens a database, read-only.
 
     Arguments:
         url: sqlite:///relative.db, sqlite:////absolute.db or one of SQLAlchemy's.
@@ -505,7 +505,7 @@ class Database(AbstractContextManager["Database"]):
     def rows(
         self, query: Query, since: datetime, until: datetime
     ) -> tuple[Columns, Iterator[Cells]]:
-        """Run a query over a window.
+        """Runs a query over a window.
 
         Arguments:
             query: what to run.
@@ -569,13 +569,13 @@ class Database(AbstractContextManager["Database"]):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; a second time does nothing."""
+        """Closes the connection; a second time does nothing."""
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
 
-# --- Connections: SQLite ---
+# --- Connections: SQLite ------------------------------------------------------
 
 _SLICE_SECONDS = 0.5  # of waiting for a lock in C, where no signal handler runs
 _CHECK_PATH = (
@@ -672,7 +672,7 @@ def _is_in_wal_mode(path: Path) -> bool:
 
 
 def _wait_for_lock(action: Callable[[], _Result], patience: float) -> _Result:
-    """Do it, again and again for `patience` seconds while another process has a lock."""
+    """Does it, again and again for `patience` seconds while another process has a lock."""
     deadline = monotonic() + patience
     while True:
         try:
@@ -682,7 +682,7 @@ def _wait_for_lock(action: Callable[[], _Result], patience: float) -> _Result:
                 raise
 
 
-# --- Connections: SQLAlchemy ---
+# --- Connections: SQLAlchemy --------------------------------------------------
 
 _POSTGRESQL = "postgresql+psycopg"
 _MYSQL = "mysql+pymysql"
@@ -864,7 +864,7 @@ def _escape_colons(sql: str) -> str:
 
 
 def _keep_unreadable_times(connection: Any) -> None:
-    """Keep psycopg from ending a query at a time that Python cannot hold.
+    """Keeps psycopg from ending a query at a time that Python cannot hold.
 
     Such are years before 1 and after 9999, infinity, and 24:00.
     """
@@ -904,7 +904,7 @@ _MYSQL_BIT = (16, 1)
 
 
 def read_pymysql(result: Any) -> Iterator[Cells]:
-    """Read rows and do what PyMySQL leaves undone.
+    """Reads rows and does what PyMySQL leaves undone.
 
     It delivers BOOLEAN, which is TINYINT(1), as an integer, BIT(1) as a byte, and
     JSON and the dates that are none, such as 0000-00-00, as text.
@@ -960,7 +960,7 @@ def _read_bit(value: Any) -> bool:
 
 
 def _abandon(cursor: Any) -> None:
-    """Keep PyMySQL from reading a result to its end when it is closed.
+    """Keeps PyMySQL from reading a result to its end when it is closed.
 
     It may be long, or its connection dead.
     """
@@ -968,7 +968,7 @@ def _abandon(cursor: Any) -> None:
         cursor._result.unbuffered_active = False
 
 
-# --- Connections: Spark ---
+# --- Connections: Spark -------------------------------------------------------
 
 # States of a statement in the Thrift protocol of Hive, which Spark speaks.
 _HIVE_FINISHED = 2
@@ -979,7 +979,7 @@ _JAVA_HEADING = re.compile(r"\A([^\n]*?\w(Exception|Error):\s+)+")
 
 
 def _prepare_hive(_connection: Any) -> None:
-    """Have PyHive deliver dates, and no time end a query; to it, a date is text."""
+    """Makes PyHive deliver dates, and lets no time end a query; to it, a date is text."""
     converters = importlib.import_module("pyhive.hive").TYPES_CONVERTER
     converters["TIMESTAMP_TYPE"] = _read_hive_time
     converters["DATE_TYPE"] = _read_hive_date
@@ -1002,7 +1002,7 @@ def _read_hive_date(text: str) -> date | UnreadableTime:
 
 
 def _execute_hive(cursor: Any, sql: str, parameters: Any, context: Any) -> bool:
-    """Run a statement so that it can be cancelled, in place of SQLAlchemy's way.
+    """Runs a statement so that it can be cancelled, in place of SQLAlchemy's way.
 
     That waits for the server inside one call: a signal would wait for the statement,
     which then went on without us.
@@ -1034,7 +1034,7 @@ def _read_hive(cursor: Any, engine: Any) -> Iterator[Cells]:
 
 @contextmanager
 def _ending_hive(cursor: Any, engine: Any) -> Iterator[None]:
-    """Leave neither a statement on the server nor a wait for it when something is raised."""
+    """Leaves neither a statement on the server nor a wait for it when something is raised."""
     try:
         yield
     except (GeneratorExit, RuntimeError):
@@ -1048,7 +1048,7 @@ def _ending_hive(cursor: Any, engine: Any) -> Iterator[None]:
 
 
 def _cancel_hive(cursor: Any, engine: Any) -> None:
-    """End it over another connection: ours may be in the middle of an answer.
+    """Ends it over another connection: ours may be in the middle of an answer.
 
     Not with CancelOperation, which Spark ignores once there may be rows: most of the
     work is done as they are fetched.
@@ -1060,7 +1060,7 @@ def _cancel_hive(cursor: Any, engine: Any) -> None:
 
 
 def _drop_hive(cursor: Any) -> None:
-    """End the connection without a word to the server, which might not answer."""
+    """Ends the connection without a word to the server, which might not answer."""
     connection = cursor._connection
     connection._transport.close()
     connection.close = lambda: None
@@ -1075,7 +1075,7 @@ def _find_hive_sentence(error: Exception) -> str:
     return _JAVA_HEADING.sub("", said)
 
 
-# --- Connections: the engines ---
+# --- Connections: the engines -------------------------------------------------
 
 
 def _find_plain_sentence(error: Exception) -> str:
@@ -1177,7 +1177,7 @@ def _find_engine(scheme: str) -> _Engine:
     return _ENGINES.get(scheme.partition("+")[0].lower(), _Engine())
 
 
-# --- Times ---
+# --- Times --------------------------------------------------------------------
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIME = re.compile(
@@ -1189,7 +1189,7 @@ _PLAIN = ("-- ::", "--T::")  # every third character of 2026-01-13 08:45:12, fro
 
 
 def parse_time(value: object, zone: tzinfo) -> datetime:
-    """Read the time that a cell means.
+    """Reads the time that a cell means.
 
     Arguments:
         value: a datetime, a date, Unix seconds, or text like 2026-01-13 08:45:12Z.
@@ -1273,7 +1273,7 @@ def window(as_of: str, days: float, zone: ZoneInfo) -> tuple[datetime, datetime]
     return since.astimezone(zone), until.astimezone(zone)
 
 
-# --- Typed cells ---
+# --- Typed cells --------------------------------------------------------------
 
 # The words of the types, and what a cell may be for each, are the README's table.
 # Databases differ in what they deliver: SQLite has booleans as 1 and 0, times and JSON as
@@ -1394,7 +1394,7 @@ def _describe_kind(value: Any) -> str:
     return type(value).__name__
 
 
-# --- The spool ---
+# --- The spool ----------------------------------------------------------------
 
 # Rows on disk, so that the query's connection need not stay open while they are
 # sent. Pickled batches cost about 1 us a row and keep every type. Memory follows
@@ -1407,7 +1407,7 @@ _UNKEPT = (AttributeError, TypeError, RecursionError, pickle.PicklingError)
 
 
 def spool(query: Query, rows: Iterable[Any], file: IO[bytes], write: Callable[[Any], int]) -> int:
-    """Put the rows of a query, typed, into a file, and each through `write`.
+    """Puts the rows of a query, typed, into a file, and each through `write`.
 
     Arguments:
         query: whose rows these are, for the error.
@@ -1445,7 +1445,7 @@ def _dump(query: Query, batch: list[Any], file: IO[bytes]) -> None:
 
 
 def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
-    """Read what spool() wrote.
+    """Reads what spool() wrote.
 
     Arguments:
         file: at its beginning.
@@ -1460,7 +1460,7 @@ def spooled(file: IO[bytes]) -> Iterator[list[Any]]:
         yield batch
 
 
-# --- What comes more than once ---
+# --- What comes more than once ------------------------------------------------
 
 _BUCKETS = 256  # equal keys are in the same one; a million keys are 4,000 in each
 _CHUNK = 4096  # bytes of a bucket that are written at a time
@@ -1479,20 +1479,20 @@ class _Buckets:
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
 
     def add_keys(self, keys: Iterable[int]) -> None:
-        """Add entries of a key alone."""
+        """Adds entries of a key alone."""
         unwritten = self._unwritten
         for key in keys:
             unwritten[key % _BUCKETS].append(key)
         self._write()
 
     def add(self, entries: Iterable[tuple[int, ...]]) -> None:
-        """Add entries, all of them equally long."""
+        """Adds entries, all of them equally long."""
         for entry in entries:
             self._unwritten[entry[0] % _BUCKETS].extend(entry)
         self._write()
 
     def _write(self) -> None:
-        """Write the buckets that are worth it."""
+        """Writes the buckets that are worth it."""
         if self._file is None:
             self._forget()
         for number, numbers in enumerate(self._unwritten):
@@ -1502,7 +1502,7 @@ class _Buckets:
                 return
 
     def _append(self, number: int, numbers: array[int]) -> bool:
-        """Write numbers of a bucket. Returns whether there was room for all of them."""
+        """Writes numbers of a bucket. Returns whether there was room for all of them."""
         if self._file is None:
             return False
         try:
@@ -1529,7 +1529,7 @@ class _Buckets:
         return self._file.read(size)
 
     def close(self) -> None:
-        """Forget all of it, and what comes later."""
+        """Forgets all of it, and what comes later."""
         if self._file:
             self._file.close()
         self._file = None
@@ -1548,7 +1548,7 @@ class Tally:
         self._buckets = _Buckets(directory)
 
     def note(self, keys: Iterable[int]) -> None:
-        """Take notice of keys, hashed to 64 bits."""
+        """Takes notice of keys, hashed to 64 bits."""
         self._buckets.add_keys(keys)
 
     def count_repeated(self) -> int:
@@ -1560,7 +1560,7 @@ class Tally:
         return repeated
 
     def close(self) -> None:
-        """Remove the file."""
+        """Removes the file."""
         self._buckets.close()
 
 
@@ -1572,7 +1572,7 @@ class Differences:
         self._buckets = _Buckets(directory)
 
     def note(self, entries: Iterable[tuple[int, int, int, int]]) -> None:
-        """Take notice.
+        """Takes notice.
 
         Arguments:
             entries: of each a key and a value, hashed to 64 bits, and the numbers of
@@ -1593,11 +1593,11 @@ class Differences:
         return {group: number for group, number in counts.items() if number}
 
     def close(self) -> None:
-        """Remove the file."""
+        """Removes the file."""
         self._buckets.close()
 
 
-# --- The ledger ---
+# --- The ledger ---------------------------------------------------------------
 
 # An event, or an update of a user, in the ledger: its key, and by their names its parts,
 # which are digests. An event has one part, and a user one for each field. Plain, since
@@ -1673,7 +1673,7 @@ class Ledger:
         today: int | None = None,
         patience: float = 5,
     ) -> None:
-        """Open or create it.
+        """Opens or creates it.
 
         Arguments:
             path: the file.
@@ -1704,7 +1704,7 @@ class Ledger:
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
-        """Open it, or say what is wrong with it and what mending that costs."""
+        """Opens it, or says what is wrong with it and what mending that costs."""
         try:
             self._wait(lambda: self._connect(writable))
         except sqlite3.Error as error:
@@ -1733,7 +1733,7 @@ class Ledger:
         self.is_new_project = bool(projects) and (self._project,) not in projects
 
     def _wait(self, action: Callable[[], _Result]) -> _Result:
-        """Do it when no other process holds the file. Raises LedgerLockedError."""
+        """Does it when no other process holds the file. Raises LedgerLockedError."""
         try:
             return _wait_for_lock(action, self._patience)
         except sqlite3.OperationalError as error:
@@ -1746,7 +1746,7 @@ class Ledger:
             ) from None
 
     def mark(self, name: str, payload: Any) -> Mark:
-        """Mark an event.
+        """Marks an event.
 
         Arguments:
             name: tells what it is from all else in the ledger.
@@ -1764,7 +1764,7 @@ class Ledger:
         return key, {WHOLE: _NO_FIELD + state.digest()[:8]}
 
     def mark_fields(self, user: str, fields: Mapping[str, Any]) -> Mark:
-        """Mark an update of a user, whichever query sends it.
+        """Marks an update of a user, whichever query sends it.
 
         A value is hashed once, however many users have it. A part is of user, field and
         value all the same.
@@ -1808,7 +1808,7 @@ class Ledger:
         return state.digest()
 
     def begin(self, marks: Sequence[Mark]) -> list[list[str]]:
-        """Begin to send what was not delivered before: it is in flight from now on.
+        """Begins to send what was not delivered before: it is in flight from now on.
 
         That whose like is in flight, be it with the same value, is not known to be
         delivered: who can tell how that one ends. What is known of what is in flight
@@ -1837,7 +1837,7 @@ class Ledger:
         return to_send
 
     def begin_all(self, marks: Sequence[Mark]) -> None:
-        """Begin to send everything, delivered before or not."""
+        """Begins to send everything, delivered before or not."""
         entries = self._look_up([key for key, _ in marks])
         changed = set()
         for key, parts in marks:
@@ -1852,7 +1852,7 @@ class Ledger:
         return min(map(entry.__getitem__, parts.values())) > self._today - _REFRESH_DAYS
 
     def _refresh(self, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
-        """Note of what was seen long ago that it was seen today. Returns whether any was."""
+        """Notes of what was seen long ago that it was seen today. Returns whether any was."""
         last_day = self._today - _REFRESH_DAYS
         old = [part for part in parts.values() if entry.get(part, self._today) <= last_day]
         for part in old:
@@ -1870,7 +1870,7 @@ class Ledger:
         return any(name in names for names in self._in_flight.get(key, ()))
 
     def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
-        """Replace entries of before version 2 by what they say of the fields of users.
+        """Replaces entries of before version 2 by what they say of the fields of users.
 
         Where a whole update was delivered as it is now, its fields were, too. The other
         old entries are forgotten.
@@ -1896,14 +1896,14 @@ class Ledger:
         self._save({**forgotten, **entries}, changed | old.keys())
 
     def _add_older(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> None:
-        """Add to an entry what it does not know; what was sent since stays as it is."""
+        """Adds to an entry what it does not know; what was sent since stays as it is."""
         known_fields = {part[:4] for part in entry}
         for name, part in parts.items():
             if part[:4] not in known_fields and not self._is_in_flight(key, name):
                 entry[part] = self._today
 
     def end(self, calls: Iterable[tuple[Mark, Collection[str]]]) -> None:
-        """End what began, and record what of it was accepted.
+        """Ends what began, and records what of it was accepted.
 
         It is not recorded where a later one of the same name is in flight.
 
@@ -1927,7 +1927,7 @@ class Ledger:
             self._record(accepted)
 
     def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
-        """Add parts, each with its key, to the entries."""
+        """Adds parts, each with its key, to the entries."""
         entries = self._look_up(list({key for key, _ in parts}))
         for key, part in parts:
             entries.setdefault(key, {})[part] = self._today
@@ -1954,7 +1954,7 @@ class Ledger:
         changed: Collection[int],
         *others: tuple[str, Sequence[Cells]],
     ) -> None:
-        """Write the entries that changed, in one transaction, with other changes."""
+        """Writes the entries that changed, in one transaction, with other changes."""
         oldest = self._today - _FORGET_DAYS - _REFRESH_DAYS
         emptied: list[Cells] = []
         rows: list[Cells] = []
@@ -1969,14 +1969,14 @@ class Ledger:
         self._write(*others, (_DELETE, emptied), (_SAVE, rows))
 
     def close(self) -> None:
-        """Forget what was not seen for 90 days, where that can be done, and close."""
+        """Forgets what was not seen for 90 days, where that can be done, and closes."""
         last_day = self._today - _FORGET_DAYS - _REFRESH_DAYS
         self._patience = 0  # the next run will do it, too
         with closing(self._connection), suppress(LedgerLockedError, sqlite3.Error):
             self._write(("DELETE FROM delivered WHERE day < ?", [(last_day,)]))
 
     def _write(self, *changes: tuple[str, Sequence[Cells]]) -> None:
-        """Run statements, each on its rows, in one transaction."""
+        """Runs statements, each on its rows, in one transaction."""
 
         def write() -> None:
             with self._connection:
@@ -1993,7 +1993,7 @@ def _unpack(digest: bytes, day: int) -> _Entry:
 
 
 def _forget(entry: _Entry, parts: Iterable[bytes]) -> bool:
-    """Forget what an entry has of the fields of these parts. Returns whether it had any."""
+    """Forgets what an entry has of the fields of these parts. Returns whether it had any."""
     fields = {part[:4] for part in parts}
     known = [part for part in entry if part[:4] in fields]
     for part in known:
@@ -2030,7 +2030,7 @@ def _count_days() -> int:
 
 
 def _refuse_links(path: Path) -> None:
-    """Raise LedgerError where SQLite would follow a link or wait at a pipe."""
+    """Raises LedgerError where SQLite would follow a link or wait at a pipe."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         file = path.with_name(path.name + suffix)
         with suppress(FileNotFoundError):
@@ -2050,7 +2050,7 @@ def _copy_ledger(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _prepare_ledger(connection: sqlite3.Connection, today: int) -> None:
-    """Make it ready for use. Raises sqlite3.Error, with a reason if it is damaged."""
+    """Makes it ready for use. Raises sqlite3.Error, with a reason if it is damaged."""
     # A file without tables is new, or was killed before it was more.
     if not _read_pragma(connection, "schema_version"):
         connection.executescript(_TABLES)
@@ -2072,7 +2072,7 @@ def _prepare_ledger(connection: sqlite3.Connection, today: int) -> None:
 
 
 def _begin_take_over(connection: sqlite3.Connection, today: int) -> None:
-    """Make a ledger of before one of this version, which has old entries for a while."""
+    """Makes a ledger of before one of this version, which has old entries for a while."""
     with connection:
         connection.execute("BEGIN")
         connection.execute("CREATE TABLE IF NOT EXISTS taken_over (day INTEGER)")
@@ -2081,7 +2081,7 @@ def _begin_take_over(connection: sqlite3.Connection, today: int) -> None:
 
 
 def _end_take_over(connection: sqlite3.Connection, today: int) -> None:
-    """Look for no old entries any more when none can be left."""
+    """Looks for no old entries any more when none can be left."""
     if _was_taken_over(connection):
         [day] = connection.execute("SELECT max(day) FROM taken_over").fetchone()
         if day is None or day < today - _FORGET_DAYS - _REFRESH_DAYS:

@@ -1,7 +1,8 @@
 """Sends the rows of a SQL query to Iterable, as user updates and events.
 
-The file reads in the order in which it runs: main() and the run, the command line and the
-settings, the query and its mapping to calls, the ledger, the results, the summary.
+The file reads in the order in which it runs: main() and the run; the output directory, the
+command line and the settings; the queries, their windows, and how a row becomes calls; the
+ledger, the sending and the results; the end of a run, --check, and what the screen shows.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import cache, cached_property, partial
 from itertools import islice, takewhile
 from logging.handlers import RotatingFileHandler
@@ -65,12 +66,33 @@ Item = TypeVar("Item")
 # --- The run ------------------------------------------------------------------
 
 
+class ExitCode(IntEnum):
+    """What the process ends with; after a signal it is 128 and the signal's number."""
+
+    DELIVERED = 0
+    ROWS_FAILED = 1
+    WRONG_INPUT = 2  # command line, settings, queries file or output directory
+    DATABASE = 3
+    ABORTED = 4
+    LOCKED = 75  # EX_TEMPFAIL in sysexits.h: try again later
+
+
 class RunError(Exception):
     """What ends a run early: a text for the person at the terminal, and the exit code."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Status(str, Enum):
+    """How the run of a query ended."""
+
+    COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completed_with_failures"
+    ABORTED = "aborted"
+    INTERRUPTED = "interrupted"
+    DRY_RUN = "dry_run"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,11 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return begin(argv, Signals())
     except Exception as error:  # there is no log that could have the details
-        return report_error(f"The program failed ({describe_place(error)})", 4)
+        return report_error(f"The program failed ({describe_place(error)})", ExitCode.ABORTED)
 
 
 def begin(argv: Sequence[str] | None, signals: Signals) -> int:
     """Finds out what is to be done, and does it; returns the exit code."""
+    code: int
     try:
         options = parse_args(argv)
         with setting_texts(options) as texts:
@@ -102,7 +125,7 @@ def begin(argv: Sequence[str] | None, signals: Signals) -> int:
     except RunError as error:
         message, code = str(error), error.code
     except db.LedgerError as error:
-        message, code = str(error), 2
+        message, code = str(error), ExitCode.WRONG_INPUT
     except (db.QueryFileError, db.DatabaseError) as error:
         message, code = str(error), code_of(error)
     if signals.received and not signals.is_sending:
@@ -114,9 +137,10 @@ def begin(argv: Sequence[str] | None, signals: Signals) -> int:
 INTERRUPTED = "interrupted before anything of this query was sent"
 
 
-def code_of(error: db.QueryFileError | db.DatabaseError) -> int:
+def code_of(error: db.QueryFileError | db.DatabaseError) -> ExitCode:
     """The exit code that an error of a query makes."""
-    return 3 if isinstance(error, db.DatabaseError) else 2
+    is_of_file = isinstance(error, db.QueryFileError)
+    return ExitCode.WRONG_INPUT if is_of_file else ExitCode.DATABASE
 
 
 def describe_place(error: Exception) -> str:
@@ -174,8 +198,7 @@ class Tools:
 
 
 def run(job: Job, signals: Signals) -> int:
-    """Does the job, a query after the other; returns the worst of their exit codes."""
-    codes = []
+    """Does the job; returns the exit code."""
     with errors_told(job.directory), ExitStack() as stack:
         stack.enter_context(locked(job.directory))
         start_log(job.settings, job.options.verbose)
@@ -183,29 +206,32 @@ def run(job: Job, signals: Signals) -> int:
         ledger = stack.enter_context(open_ledger(job, trouble))
         client = None if job.options.dry_run else make_client(job.settings, signals.stop)
         repeats = stack.enter_context(closing(Repeats(job)))
-        tools = Tools(signals, trouble, client, ledger, repeats)
+        return send_queries(job, Tools(signals, trouble, client, ledger, repeats))
 
-        reports, warnings = job.reports, job.warnings
-        for place, query in enumerate(job.queries):
-            try:
-                signals.begin_query()
-                sync = make_sync(job, query, reports, warnings)
-                code = send_query(sync, tools)
-                reports, warnings = [], []  # they stand in its results file
-            except (db.QueryFileError, db.DatabaseError) as error:
-                if signals.received:
-                    tell_of_unsent(job.queries, place)
-                    raise
-                if isinstance(error, ReportError):
-                    reports = []  # it must not keep the other queries from being sent
-                code = report_error(str(error), code_of(error))
-            except (KeyboardInterrupt, RunError):
+
+def send_queries(job: Job, tools: Tools) -> int:
+    """Sends a query after the other; returns the worst of their exit codes."""
+    codes: list[int] = []
+    reports, warnings = job.reports, job.warnings
+    for place, query in enumerate(job.queries):
+        try:
+            tools.signals.begin_query()
+            code = send_query(make_sync(job, query, reports, warnings), tools)
+            reports, warnings = [], []  # they stand in its results file
+        except (db.QueryFileError, db.DatabaseError) as error:
+            if tools.signals.received:
                 tell_of_unsent(job.queries, place)
                 raise
-            codes.append(code)
-            if code >= 4:
-                tell_of_unsent(job.queries, place + 1)
-                break
+            if isinstance(error, ReportError):
+                reports = []  # it must not keep the other queries from being sent
+            code = report_error(str(error), code_of(error))
+        except (KeyboardInterrupt, RunError):
+            tell_of_unsent(job.queries, place)
+            raise
+        codes.append(code)
+        if code >= ExitCode.ABORTED:
+            tell_of_unsent(job.queries, place + 1)
+            break
     return max(codes)
 
 
@@ -217,7 +243,7 @@ def tell_of_unsent(queries: Sequence[db.Query], first: int) -> None:
     """Says of several queries which had no turn, or none to the end: from the `first` on."""
     if len(queries) > 1 and first < len(queries):
         names = ", ".join(query.name for query in queries[first:])
-        report_error(f"Not sent, or not all of it, because of this: {names}", 4)
+        report_error(f"Not sent, or not all of it, because of this: {names}", ExitCode.ABORTED)
 
 
 def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list[str]) -> Sync:
@@ -231,37 +257,51 @@ def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list
 
 def send_query(sync: Sync, tools: Tools) -> int:
     """Sends what a query finds, from the database to the results; returns the exit code."""
-    job, trouble = sync.job, tools.trouble
-    with open_files(sync) as files, closing(Progress(job.options)) as progress:
+    with open_files(sync) as files, closing(Progress(sync.job.options)) as progress:
         fetched = fetch(sync, files, progress)
         tools.signals.begin_sending()
         csv_path = files.csv.commit()
-
-        sending = choose_sending(job.settings, fetched.total)
-        field_kinds = FieldKinds(fetched.plan, fetched.longest_row)
-        planned = plan_calls(sync, tools, fetched, files, field_kinds)
-        results = Results(job.directory, fetched.plan.identifier_kind)
-        preview = None if tools.client else Preview(sending, job.settings.rate_limit_factor)
-        for settled in trouble.watch(settle(tools, trouble.watch(planned), sending)):
-            with trouble.noted():
-                if tools.ledger and not trouble.is_ledgers:
-                    tell_ledger(tools.ledger, settled)
-            with trouble.noted():
-                results.record(settled)
-                progress.show(results)
-            if preview:
-                preview.note(settled.rows)
+        sent = send_rows(sync, tools, files, fetched, progress)
         progress.close()
 
-        warnings = sync.warnings + ledger_warnings(job, tools.ledger)
-        with trouble.noted():
-            warnings += field_kinds.warnings() + tools.repeats.warnings()
-        conclusion = conclude(sync, tools, fetched.total, results, warnings)
-        summary = summarize(sync, tools, fetched, sending, results, conclusion, csv_path)
-        results_path = publish(job, files, results, summary)
-        paths = [csv_path, results_path]
-        report_end(Ending(sync, conclusion, summary, results.skipped_calls, paths, preview))
+        conclusion = conclude(sync, tools, fetched.total, sent)
+        summary = summarize(sync, tools, fetched, sent, conclusion, csv_path)
+        results_path = publish(sync.job, files, sent.results, summary)
+        report_end(Ending(sync, sent, conclusion, summary, [csv_path, results_path]))
         return conclusion.exit_code
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of a query's rows."""
+
+    sending: Sending
+    results: Results
+    preview: Preview | None  # of a dry run
+    warnings: list[str]
+
+
+def send_rows(sync: Sync, tools: Tools, files: Files, fetched: Fetched, progress: Progress) -> Sent:
+    """Plans the calls of the rows, asks the ledger, delivers, tells the ledger, records."""
+    settings, trouble = sync.job.settings, tools.trouble
+    sending = choose_sending(settings, fetched.total)
+    field_kinds = FieldKinds(fetched.plan, fetched.longest_row)
+    planned = trouble.watch(plan_calls(sync, tools, fetched, files, field_kinds))
+    results = Results(sync.job.directory, fetched.plan.identifier_kind)
+    preview = None if tools.client else Preview(sending, settings.rate_limit_factor)
+    for settled in trouble.watch(settle(tools, planned, sending)):
+        with trouble.noted():
+            if tools.ledger and not trouble.is_ledgers:
+                tell_ledger(tools.ledger, settled)
+        with trouble.noted():
+            results.record(settled)
+            progress.show(results)
+        if preview:
+            preview.note(settled.rows)
+    warnings = sync.warnings + ledger_warnings(sync.job, tools.ledger)
+    with trouble.noted():
+        warnings += field_kinds.warnings() + tools.repeats.warnings()
+    return Sent(sending, results, preview, warnings)
 
 
 def plan_calls(
@@ -452,11 +492,12 @@ def errors_told(directory: Path, done: str = "") -> Iterator[None]:
             reason = error.strerror or str(error)
         message = f"Output could not be written to {directory}: {reason}. {done}"
         advice = "Make room there and run again: no event is added twice"
-        raise RunError(message + advice, 4) from error
+        raise RunError(message + advice, ExitCode.ABORTED) from error
     except Exception as error:
         log.error("unexpected", exc_info=True)
         name = type(error).__name__
-        raise RunError(f"The program failed ({name}). {done}See the log", 4) from error
+        message = f"The program failed ({name}). {done}See the log"
+        raise RunError(message, ExitCode.ABORTED) from error
 
 
 @contextmanager
@@ -476,7 +517,7 @@ def locked(directory: Path) -> Iterator[None]:
         raise RunError(
             f"The output directory cannot be written ({reason}): "
             "mend that, or name another with --output-dir",
-            2,
+            ExitCode.WRONG_INPUT,
         ) from None
     with file:
         try:
@@ -484,7 +525,8 @@ def locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip()
-            raise RunError(f"Another run is writing to {directory}: {holder}", 75) from None
+            message = f"Another run is writing to {directory}: {holder}"
+            raise RunError(message, ExitCode.LOCKED) from None
         file.truncate(0)
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         print(f"process {os.getpid()}, started {started}", file=file, flush=True)
@@ -529,7 +571,7 @@ def start_log(settings: Settings, verbose: bool) -> None:
         handlers.append(kind(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8"))
     except OSError as error:
         message = f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE"
-        raise RunError(message, 2) from None
+        raise RunError(message, ExitCode.WRONG_INPUT) from None
     if verbose:
         handlers.append(logging.StreamHandler())
     level = "DEBUG" if verbose else settings.log_level
@@ -909,7 +951,7 @@ def settings_error(faults: Mapping[str, str], options: Options) -> RunError:
         if entry.name in faults:
             lines.append(f"  {faults[entry.name]}")
     if faults.keys() <= options.settings.keys():  # all of them are on the command line
-        return RunError("\n".join(lines), 2)
+        return RunError("\n".join(lines), ExitCode.WRONG_INPUT)
     env_file = find_env_file(options)
     if env_file:
         lines += misspelt_settings(env_file)
@@ -918,7 +960,7 @@ def settings_error(faults: Mapping[str, str], options: Options) -> RunError:
         example = os.path.relpath(HERE / ".env.example")
         lines.append(f"Copy the example and fill it in: install -m 600 {example} .env")
     lines.append("The whole job without settings: python main.py --demo")
-    return RunError("\n".join(lines), 2)
+    return RunError("\n".join(lines), ExitCode.WRONG_INPUT)
 
 
 @contextmanager
@@ -961,17 +1003,24 @@ def read_env_file(path: Path) -> dict[str, str | None]:
     try:
         text = db.read_regular(path, 1_000_000).decode()
     except OSError as error:
-        raise RunError(f"The env file {path} cannot be read: {error.strerror}", 2) from None
+        raise unreadable_env_file(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:
-        raise RunError(f"The env file {path} cannot be read: it is not UTF-8", 2) from None
+        raise unreadable_env_file(path, "it is not UTF-8") from None
     texts = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             line = binding.original.line
-            raise RunError(f"{path}, line {line}: not NAME=value; is a quote missing?", 2)
+            message = f"{path}, line {line}: not NAME=value; is a quote missing?"
+            raise RunError(message, ExitCode.WRONG_INPUT)
         if binding.key:
             texts[binding.key] = binding.value
     return texts
+
+
+def unreadable_env_file(path: Path, reason: str) -> RunError:
+    """An env file cannot be read, and why."""
+    message = f"The env file {path} cannot be read: {reason}"
+    return RunError(message, ExitCode.WRONG_INPUT)
 
 
 def env_file_warnings(options: Options) -> list[str]:
@@ -1047,7 +1096,8 @@ def choose_queries(settings: Settings, queries: Mapping[str, db.Query]) -> list[
     if settings.query == (ALL,):
         chosen = [query for query in queries.values() if query.keys]
         if not chosen:
-            raise RunError(f"{settings.queries_file} has no query but reports: none to send", 2)
+            message = f"{settings.queries_file} has no query but reports: none to send"
+            raise RunError(message, ExitCode.WRONG_INPUT)
         return chosen
     for name in settings.query:
         if name not in queries:
@@ -1056,7 +1106,7 @@ def choose_queries(settings: Settings, queries: Mapping[str, db.Query]) -> list[
                 f"{settings.queries_file} has no query {name!r:.99}; it has {there}: choose one "
                 "with QUERY or --query"
             )
-            raise RunError(message, 2)
+            raise RunError(message, ExitCode.WRONG_INPUT)
         if not queries[name].keys:
             raise queries[name].error(
                 "this is a report, without keys that say what to send: choose another with --query"
@@ -1090,7 +1140,7 @@ def read_window(
         raise RunError(
             f"--as-of {as_of!r} must be a day or a time that there is, not too far in the past: "
             "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, perhaps with Z or +HH:MM",
-            2,
+            ExitCode.WRONG_INPUT,
         ) from None
 
 
@@ -1147,7 +1197,7 @@ def find_last_end(directory: Path, query_name: str) -> datetime | None:
     return None
 
 
-COMPLETE_STATUSES = ("completed", "completed_with_failures")
+COMPLETE_STATUSES = (Status.COMPLETED, Status.COMPLETED_WITH_FAILURES)
 
 
 def read_run(path: Path) -> Json:
@@ -2174,21 +2224,20 @@ def call_json(call: Call | None) -> str:
 class Conclusion:
     """How a query ended."""
 
-    status: str
+    status: Status
     exit_code: int
     warnings: list[str]
     reason: str = ""  # of a run that was aborted; it is the last of the warnings, too
 
 
-def conclude(
-    sync: Sync, tools: Tools, total: int, results: Results, warnings: list[str]
-) -> Conclusion:
-    """How the query ended, and what a person should know of it beside `warnings`.
+def conclude(sync: Sync, tools: Tools, total: int, sent: Sent) -> Conclusion:
+    """How a query of `total` rows ended, and what a person should know of it.
 
     What the client found to be hopeless goes before a signal, since a run that is repeated
     would end alike; a signal goes before the lack of answers, which it may have caused.
     """
     client, received = tools.client, tools.signals.received
+    results, warnings = sent.results, sent.warnings
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
         text = f"Iterable dropped fields that the project does not know, and said success: {names}"
@@ -2197,21 +2246,22 @@ def conclude(
     if ending:
         return aborted(ending, warnings)
     if received and (results.is_cut_short or results.with_record < total):
-        return Conclusion("interrupted", 128 + received, warnings)
-    tolerated = is_tolerated(results, sync.job.settings.tolerated_failures)
-    exit_code = int(bool(results.failure_reasons) and not tolerated)
+        return Conclusion(Status.INTERRUPTED, 128 + received, warnings)
+    exit_code = ExitCode.DELIVERED
+    if results.failure_reasons and not is_tolerated(results, sync.job.settings.tolerated_failures):
+        exit_code = ExitCode.ROWS_FAILED
     if client is None:
-        return Conclusion("dry_run", exit_code, warnings)
+        return Conclusion(Status.DRY_RUN, exit_code, warnings)
     if client.counts["sent"] and not client.health.was_answered:
         return aborted(client.health.no_answer, warnings)
     if results.failure_reasons:
-        return Conclusion("completed_with_failures", exit_code, warnings)
-    return Conclusion("completed", exit_code, warnings)
+        return Conclusion(Status.COMPLETED_WITH_FAILURES, exit_code, warnings)
+    return Conclusion(Status.COMPLETED, exit_code, warnings)
 
 
 def aborted(reason: str, warnings: list[str]) -> Conclusion:
     """A query that was given up."""
-    return Conclusion("aborted", 4, [*warnings, reason], reason)
+    return Conclusion(Status.ABORTED, ExitCode.ABORTED, [*warnings, reason], reason)
 
 
 def is_tolerated(results: Results, codes: Collection[str]) -> bool:
@@ -2225,18 +2275,18 @@ def summarize(
     sync: Sync,
     tools: Tools,
     fetched: Fetched,
-    sending: Sending,
-    results: Results,
+    sent: Sent,
     conclusion: Conclusion,
     csv_path: Path,
 ) -> Json:
     """What stands in the results file before the records."""
+    results = sent.results
     requests = {"sent": 0, "retried": 0, "rate_limited": 0}
     if tools.client:
         requests = dict(tools.client.counts)
     counts = {state.value: results.states[state] for state in COUNTED}
     return {
-        "run": describe_run(sync, sending, conclusion, csv_path),
+        "run": describe_run(sync, sent.sending, conclusion, csv_path),
         "total_users": fetched.total,
         **counts,
         "not_sent": fetched.total - results.with_outcome,
@@ -2252,7 +2302,7 @@ def describe_run(sync: Sync, sending: Sending, conclusion: Conclusion, csv_path:
     job, window = sync.job, sync.window
     return {
         "id": str(uuid.uuid4()),
-        "status": conclusion.status,
+        "status": conclusion.status.value,
         "started_at": sync.started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - sync.began, 3),
@@ -2275,11 +2325,10 @@ class Ending:
     """All that there is to say of a query that has ended."""
 
     sync: Sync
+    sent: Sent
     conclusion: Conclusion
     summary: Json  # of the results file
-    skipped_calls: int
     paths: list[Path]  # of the files that it left
-    preview: Preview | None  # of a dry run
 
 
 def report_end(ending: Ending) -> None:
@@ -2287,18 +2336,18 @@ def report_end(ending: Ending) -> None:
     options, conclusion = ending.sync.job.options, ending.conclusion
     names = [*(state.value for state in COUNTED), "not_sent", "failure_reasons"]
     counts = {name: ending.summary[name] for name in names}
-    log.info("%s, exit code %d: %s", conclusion.status, conclusion.exit_code, counts)
+    log.info("%s, exit code %d: %s", conclusion.status.value, conclusion.exit_code, counts)
     for warning in conclusion.warnings:
         log.warning("%s", warning)
     has_gap = bool(ending.sync.window.warning)  # rows that nobody else will miss
-    if conclusion.exit_code == 0 and options.quiet and not has_gap:
+    if conclusion.exit_code == ExitCode.DELIVERED and options.quiet and not has_gap:
         return
     with suppress(OSError):  # | head, or a full disk: what was done is done
         out = sys.stderr if options.quiet else sys.stdout
         print_page(summary_page(ending), out)
 
 
-# --- What --check says ---------------------------------------------------------
+# --- What --check says --------------------------------------------------------
 
 CHECKED_ROWS = 100  # of each query
 
@@ -2308,7 +2357,7 @@ class Finding(NamedTuple):
 
     label: str
     text: str
-    code: int = 0  # the exit code that a run would have because of it
+    code: ExitCode = ExitCode.DELIVERED  # that a run would have because of it
     is_note: bool = False  # what a person should know, though nothing is wrong
 
 
@@ -2324,7 +2373,7 @@ def check(job: Job) -> int:
     database = check_database(job.settings)
     findings.append(database)
     samples = []
-    if database.code == 0:
+    if database.code == ExitCode.DELIVERED:
         for report in job.reports:
             findings.append(check_report(job, report))
         for query in job.queries:
@@ -2341,11 +2390,11 @@ def check(job: Job) -> int:
 def check_page(findings: Iterable[Finding]) -> Iterator[Entry]:
     """The findings, each with its verdict."""
     for finding in findings:
-        verdict, colour = "ok", 32
+        verdict, colour = "ok", GREEN
         if finding.is_note:
-            verdict, colour = "note", 33
+            verdict, colour = "note", YELLOW
         if finding.code:
-            verdict, colour = "wrong", 31
+            verdict, colour = "wrong", RED
         yield Entry(finding.label, f"{verdict:<7}{finding.text}", colour, hang=7)
 
 
@@ -2357,7 +2406,7 @@ def check_directory(directory: Path) -> Finding:
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Finding("Output", f"into {directory.resolve()}")
     text = f"{directory.resolve()} cannot be written: name another with --output-dir"
-    return Finding("Output", text, 2)
+    return Finding("Output", text, ExitCode.WRONG_INPUT)
 
 
 def check_database(settings: Settings) -> Finding:
@@ -2367,7 +2416,7 @@ def check_database(settings: Settings) -> Finding:
         with db.connect(url, settings.database_timezone):
             return Finding("Database", db.describe_url(url))
     except db.DatabaseError as error:
-        return Finding("Database", str(error), 3)
+        return Finding("Database", str(error), ExitCode.DATABASE)
 
 
 def check_report(job: Job, report: db.Query) -> Finding:
@@ -2432,7 +2481,7 @@ def failed_calls(rows: Iterable[Row], tolerated: Collection[str]) -> list[Findin
                 code = call.outcome.answer["code"]
                 example = failure_example(row, call, call.outcome)
                 text = f"{code} in row {row.number}: {example['msg']}. {find_advice(code, None)}"
-                finding = Finding("", text, 1)
+                finding = Finding("", text, ExitCode.ROWS_FAILED)
                 if code in tolerated:
                     finding = Finding("", f"{text} It is tolerated.", is_note=True)
                 findings.setdefault(code, finding)
@@ -2498,7 +2547,7 @@ def check_fields(job: Job, samples: Sequence[Sample]) -> list[Finding]:
     is_ok, answer = client.get_user_fields()
     if not is_ok:
         reason = explain_refusal(settings.iterable_api_base_url, answer)
-        return [Finding("Iterable", iterable_client.without_addresses(reason), 4)]
+        return [Finding("Iterable", iterable_client.without_addresses(reason), ExitCode.ABORTED)]
     known = answer["fields"]
     text = f"{settings.iterable_api_base_url} takes the key; the project has {len(known)} fields"
     findings = [Finding("Iterable", text)]
@@ -2525,7 +2574,7 @@ def check_sample(sample: Sample, known: Mapping[str, str], zone: ZoneInfo) -> It
         if name in known:
             complaint = compare_field(name, values, known[name], zone)
             if complaint:
-                yield Finding(label, f"{query.name}: {complaint}", 1)
+                yield Finding(label, f"{query.name}: {complaint}", ExitCode.ROWS_FAILED)
                 label = ""
     if new:
         fate = "drops them" if query.keys.get("new fields") == "no" else "creates them"
@@ -2624,12 +2673,13 @@ class Progress:
                 print(f"\r\033[K{line[:room]}", end="", file=sys.stderr, flush=True)
 
 
-COLOURS = {  # of a status, as ANSI's numbers
-    "completed": 32,
-    "completed_with_failures": 33,
-    "dry_run": 36,
-    "aborted": 31,
-    "interrupted": 31,
+GREEN, YELLOW, RED, CYAN = 32, 33, 31, 36  # ANSI's numbers
+COLOURS = {
+    Status.COMPLETED: GREEN,
+    Status.COMPLETED_WITH_FAILURES: YELLOW,
+    Status.DRY_RUN: CYAN,
+    Status.ABORTED: RED,
+    Status.INTERRUPTED: RED,
 }
 LABEL_WIDTH = 10
 NARROW, WIDE = 60, 100  # columns of a page, at the least and at the most
@@ -2679,7 +2729,7 @@ def summary_page(ending: Ending) -> list[Entry]:
     summary, run_ = ending.summary, ending.summary["run"]
     conclusion = ending.conclusion
     status = conclusion.status
-    text = f"{status.replace('_', ' ')} in {run_['seconds']:.1f} s"
+    text = f"{status.value.replace('_', ' ')} in {run_['seconds']:.1f} s"
     page = [Entry("Status", text, COLOURS[status])]
     if conclusion.reason:
         page.append(Entry("Reason", conclusion.reason))
@@ -2687,8 +2737,8 @@ def summary_page(ending: Ending) -> list[Entry]:
     if ending.sync.query.has_since:
         page.append(Entry("Window", describe_window(ending.sync.window)))
     page += row_entries(ending)
-    if ending.preview:
-        page.append(Entry("To send", ending.preview.describe()))
+    if ending.sent.preview:
+        page.append(Entry("To send", ending.sent.preview.describe()))
     else:
         page.append(Entry("Requests", describe_requests(summary["requests"], ending)))
     for warning in run_["warnings"]:
@@ -2697,8 +2747,8 @@ def summary_page(ending: Ending) -> list[Entry]:
     for path in ending.paths:
         page.append(Entry("File", str(path.resolve()), is_wrapped=False))
     page += failure_entries(summary, ending.sync.job.settings.tolerated_failures)
-    if ending.preview:
-        page += request_entries(ending.preview)
+    if ending.sent.preview:
+        page += request_entries(ending.sent.preview)
     for name, rows in summary["reports"].items():
         page += report_entries(name, rows)
     next_step = describe_next(ending)
@@ -2726,7 +2776,7 @@ def row_entries(ending: Ending) -> list[Entry]:
             text = "none in this window: --days makes it longer, --as-of moves its end"
         return [Entry("Rows", text)]
     entries = [Entry("Rows", f"{total:,}")]
-    if ending.preview:
+    if ending.sent.preview:
         return entries
     width = len(f"{total:,}") + 2
     for key, words in ROW_WORDS.items():
@@ -2757,8 +2807,8 @@ def describe_requests(requests: Json, ending: Ending) -> str:
     if requests["rate_limited"]:
         others = "others use this project's limits, too"
         parts.append(f"{requests['rate_limited']:,} answered 429 ({others})")
-    if ending.skipped_calls:
-        parts.append(f"{ending.skipped_calls:,} calls saved by the ledger")
+    if ending.sent.results.skipped_calls:
+        parts.append(f"{ending.sent.results.skipped_calls:,} calls saved by the ledger")
     return ", ".join(parts)
 
 
@@ -2863,19 +2913,19 @@ def table_lines(rows: Sequence[Json]) -> list[str]:
 def describe_next(ending: Ending) -> str:
     """What to type next; "" where there is nothing to do."""
     status, results_path = ending.conclusion.status, ending.paths[-1]
-    if status == "dry_run" and ending.preview and ending.preview.firsts:
+    if status == Status.DRY_RUN and ending.sent.preview and ending.sent.preview.firsts:
         arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
         command = shlex.join(["python", "main.py", *arguments, "--limit", "1"])
         return (
             f"{results_path} has every request. {command} sends the first row: look at that "
             "user in Iterable"
         )
-    if ending.conclusion.exit_code == 1:
+    if ending.conclusion.exit_code == ExitCode.ROWS_FAILED:
         failed_rows = f"grep '\"overall_success\": false' {results_path}"
         return f"Mend these and run again, no event is added twice. All of them: {failed_rows}"
-    if status == "aborted":
+    if status == Status.ABORTED:
         return "Run again when the reason is gone: what is missing is sent, no event twice"
-    if status == "interrupted":
+    if status == Status.INTERRUPTED:
         return "Run again: what is missing is sent, no event is added twice"
     return ""
 
