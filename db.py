@@ -1599,12 +1599,10 @@ class Differences:
 
 # --- The ledger ---------------------------------------------------------------
 
-# An event, or an update of a user, in the ledger: its key, and by their names its parts,
-# which are digests. An event has one part, and a user one for each field. Plain, since
-# each row makes two: a tuple takes a tenth of what a dataclass does.
-Mark = tuple[int, dict[str, bytes]]
-WHOLE = ""  # the name of the only part of an event
-
+# An event, or an update of a user, in the ledger: its key and its parts, which are
+# digests: of an event one, of an update one for each field. Plain, since each row makes
+# two, and ten thousand wait in memory.
+Mark = tuple[int, tuple[bytes, ...]]
 _Entry = dict[bytes, int]  # what is kept of a key: each part, and the day it was last seen
 
 _LEDGER_ID = 0x17E2AB1E  # PRAGMA application_id: tells our file from others
@@ -1641,7 +1639,7 @@ _SAVE = "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)"
 _MOST_PLACES = 999  # in a statement, for any SQLite
 _NO_FIELD = bytes(4)  # begins the part of an event
 _VERSION_1_BITS = 2**18 - 1  # of a key: its end told the fields of a user apart
-_MOST_HASHES = 20_000  # kept: some megabytes
+_MOST_HASHES = 4000  # kept: a megabyte
 
 
 class LedgerError(Exception):
@@ -1698,9 +1696,10 @@ class Ledger:
         self._text_hashes: dict[str, int] = {}
         project = hashlib.blake2b(secret.encode(), digest_size=16)
         self._project = project.digest()
-        # Of the calls that began and did not end, by key, the names of each one's parts.
-        # The entries that are kept have no such part.
-        self._in_flight: dict[int, list[tuple[str, ...]]] = {}
+        # Of the calls that began and did not end, by key, the fields of each one's parts.
+        # The entries that are kept have no such part. Calls of the same fields share them.
+        self._in_flight: dict[int, tuple[tuple[bytes, ...], ...]] = {}
+        self._shared: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._open(writable)
 
     def _open(self, writable: bool) -> None:
@@ -1754,14 +1753,14 @@ class Ledger:
                 dictionaries of these.
 
         Returns:
-            What begin() and end() take; its only part is WHOLE.
+            What begin() and end() take, with one part.
         """
         state = self._hash.copy()
         state.update(name.encode())
         key = int.from_bytes(state.digest()[:8], "big", signed=True)
         # Exact, four times as fast as JSON, and the same since Python 2.5.
         state.update(marshal.dumps(payload, 2))
-        return key, {WHOLE: _NO_FIELD + state.digest()[:8]}
+        return key, (_NO_FIELD + state.digest()[:8],)
 
     def mark_fields(self, user: str, fields: Mapping[str, Any]) -> Mark:
         """Marks an update of a user, whichever query sends it.
@@ -1774,21 +1773,21 @@ class Ledger:
             fields: their values by name, as for mark().
 
         Returns:
-            What begin() and end() take, with a part for each field.
+            What begin() and end() take, with a part for each field, in their order.
         """
         state = self._hash_32.copy()
         state.update(user.encode())
         digest = state.digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
         of_user = int.from_bytes(digest[8:16], "big")
-        parts = {}
+        parts = []
         for name, value in fields.items():
             if name not in self._fields:
                 hashed = self._hash_exactly(name)
                 self._fields[name] = int.from_bytes(hashed[12:] + hashed[:8], "big")
             part = self._fields[name] ^ of_user ^ self._hash_value(value)
-            parts[name] = part.to_bytes(12, "big")
-        return key, parts
+            parts.append(part.to_bytes(12, "big"))
+        return key, tuple(parts)
 
     def _hash_value(self, value: Any) -> int:
         """A hash of 64 bits; that of a text is kept for a while, since many repeat."""
@@ -1807,7 +1806,7 @@ class Ledger:
         state.update(marshal.dumps(value, 2))
         return state.digest()
 
-    def begin(self, marks: Sequence[Mark]) -> list[list[str]]:
+    def begin(self, marks: Sequence[Mark]) -> list[Mark]:
         """Begins to send what was not delivered before: it is in flight from now on.
 
         That whose like is in flight, be it with the same value, is not known to be
@@ -1818,20 +1817,20 @@ class Ledger:
             marks: in the order in which they would be sent.
 
         Returns:
-            For each of them, in this order, the names of the parts to send.
+            For each of them, in this order, a mark of the parts to send.
         """
         entries = self._look_up([key for key, _ in marks])
         changed = set()
-        to_send: list[list[str]] = []
+        to_send: list[Mark] = []
         for key, parts in marks:
             entry = entries.setdefault(key, {})
             if self._is_settled(entry, parts):  # as most are: a third of the time
-                to_send.append([])
+                to_send.append((key, ()))
                 continue
-            names = [name for name, part in parts.items() if part not in entry]
-            to_send.append(names)
+            due = tuple([part for part in parts if part not in entry])
+            to_send.append((key, due))
             is_refreshed = self._refresh(entry, parts)
-            if self._start(key, entry, {name: parts[name] for name in names}) or is_refreshed:
+            if self._start(key, entry, due) or is_refreshed:
                 changed.add(key)
         self._save(entries, changed)
         return to_send
@@ -1845,29 +1844,31 @@ class Ledger:
                 changed.add(key)
         self._save(entries, changed)
 
-    def _is_settled(self, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+    def _is_settled(self, entry: _Entry, parts: Sequence[bytes]) -> bool:
         """Whether they all were delivered, and seen not long ago."""
-        if not all(map(entry.__contains__, parts.values())):
+        if not all(map(entry.__contains__, parts)):
             return False
-        return min(map(entry.__getitem__, parts.values())) > self._today - _REFRESH_DAYS
+        return min(map(entry.__getitem__, parts)) > self._today - _REFRESH_DAYS
 
-    def _refresh(self, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+    def _refresh(self, entry: _Entry, parts: Sequence[bytes]) -> bool:
         """Notes of what was seen long ago that it was seen today. Returns whether any was."""
         last_day = self._today - _REFRESH_DAYS
-        old = [part for part in parts.values() if entry.get(part, self._today) <= last_day]
+        old = [part for part in parts if entry.get(part, self._today) <= last_day]
         for part in old:
             entry[part] = self._today
         return bool(old)
 
-    def _start(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> bool:
+    def _start(self, key: int, entry: _Entry, parts: Sequence[bytes]) -> bool:
         """They are in flight. Returns whether anything of an entry was forgotten for that."""
         if not parts:
             return False
-        self._in_flight.setdefault(key, []).append(tuple(parts))
-        return bool(entry) and _forget(entry, parts.values())
+        fields = _fields_of(parts)
+        fields = self._shared.setdefault(fields, fields)
+        self._in_flight[key] = (*self._in_flight.get(key, ()), fields)
+        return bool(entry) and _forget(entry, fields)
 
-    def _is_in_flight(self, key: int, name: str) -> bool:
-        return any(name in names for names in self._in_flight.get(key, ()))
+    def _is_in_flight(self, key: int, field: bytes) -> bool:
+        return any(field in fields for fields in self._in_flight.get(key, ()))
 
     def take_over(self, updates: Sequence[tuple[Mark, str, Any]]) -> None:
         """Replaces entries of before version 2 by what they say of the fields of users.
@@ -1881,11 +1882,11 @@ class Ledger:
         entries = self._look_up([key for (key, _), _, _ in updates])
         unknown = []
         for (key, parts), name, payload in updates:
-            if parts.values() - entries.setdefault(key, {}).keys():
+            if set(parts) - entries.setdefault(key, {}).keys():
                 unknown.append((key, parts, self.mark(name, payload)))
         old_keys = []
         for key, parts, (whole_key, _) in unknown:
-            of_fields = _marks_of_version_1(key, parts).values()
+            of_fields = [_mark_of_version_1(key, part) for part in parts]
             old_keys += [whole_key, *(old_key for old_key, _ in of_fields)]
         old = self._look_up(old_keys)
         for key, parts, whole in unknown:
@@ -1895,36 +1896,50 @@ class Ledger:
         forgotten: dict[int, _Entry] = {key: {} for key in old}
         self._save({**forgotten, **entries}, changed | old.keys())
 
-    def _add_older(self, key: int, entry: _Entry, parts: Mapping[str, bytes]) -> None:
+    def _add_older(self, key: int, entry: _Entry, parts: Iterable[bytes]) -> None:
         """Adds to an entry what it does not know; what was sent since stays as it is."""
-        known_fields = {part[:4] for part in entry}
-        for name, part in parts.items():
-            if part[:4] not in known_fields and not self._is_in_flight(key, name):
+        known_fields = set(_fields_of(entry))
+        for part in parts:
+            field = part[:4]
+            if field not in known_fields and not self._is_in_flight(key, field):
                 entry[part] = self._today
 
-    def end(self, calls: Iterable[tuple[Mark, Collection[str]]]) -> None:
+    def end(self, calls: Iterable[tuple[Mark, bool]], dropped: Collection[str] = ()) -> None:
         """Ends what began, and records what of it was accepted.
 
-        It is not recorded where a later one of the same name is in flight.
+        It is not recorded where a later one of the same field is in flight.
 
         Arguments:
-            calls: marks with the parts that were to be sent, those of one key in the
-                order in which they ended, each with the names of those accepted.
+            calls: marks of the parts that were to be sent, those of one key in the order
+                in which they ended, each with whether it was accepted.
+            dropped: fields that were not, though their calls were.
         """
-        ended: dict[tuple[int, str], bytes | None] = {}
-        for (key, parts), names in calls:
-            calls_in_flight = self._in_flight[key]
-            calls_in_flight.remove(tuple(parts))
-            if not calls_in_flight:
-                del self._in_flight[key]
-            for name, part in parts.items():
-                ended[key, name] = part if name in names else None
+        not_accepted = {self._find_field(name) for name in dropped}
+        ended: dict[tuple[int, bytes], bytes | None] = {}
+        for (key, parts), is_accepted in calls:
+            self._land(key, parts)
+            for part in parts:
+                field = part[:4]
+                is_kept = is_accepted and field not in not_accepted
+                ended[key, field] = part if is_kept else None
         accepted = []
-        for (key, name), ended_part in ended.items():
-            if ended_part is not None and not self._is_in_flight(key, name):
+        for (key, field), ended_part in ended.items():
+            if ended_part is not None and not self._is_in_flight(key, field):
                 accepted.append((key, ended_part))
         if accepted:
             self._record(accepted)
+
+    def _land(self, key: int, parts: Sequence[bytes]) -> None:
+        """A call of these parts is in flight no longer."""
+        calls = list(self._in_flight.pop(key))
+        calls.remove(_fields_of(parts))
+        if calls:
+            self._in_flight[key] = tuple(calls)
+
+    def _find_field(self, name: str) -> bytes:
+        """With what the parts of a field begin."""
+        _, [part] = self.mark_fields("", {name: None})
+        return part[:4]
 
     def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
         """Adds parts, each with its key, to the entries."""
@@ -1992,9 +2007,13 @@ def _unpack(digest: bytes, day: int) -> _Entry:
     return dict(_PART.iter_unpack(digest))
 
 
-def _forget(entry: _Entry, parts: Iterable[bytes]) -> bool:
-    """Forgets what an entry has of the fields of these parts. Returns whether it had any."""
-    fields = {part[:4] for part in parts}
+def _fields_of(parts: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The field of each part: they begin with it."""
+    return tuple([part[:4] for part in parts])
+
+
+def _forget(entry: _Entry, fields: Collection[bytes]) -> bool:
+    """Forgets what an entry has of these fields. Returns whether it had any."""
     known = [part for part in entry if part[:4] in fields]
     for part in known:
         del entry[part]
@@ -2002,27 +2021,25 @@ def _forget(entry: _Entry, parts: Iterable[bytes]) -> bool:
 
 
 def _find_delivered(
-    old: Mapping[int, _Entry], key: int, parts: Mapping[str, bytes], whole: Mark
-) -> Mapping[str, bytes]:
+    old: Mapping[int, _Entry], key: int, parts: Sequence[bytes], whole: Mark
+) -> Sequence[bytes]:
     """Those of the parts of a user update that old entries say were delivered."""
-    whole_key, of_whole = whole
-    if of_whole[WHOLE] in old.get(whole_key, {}):
+    whole_key, [whole_part] = whole
+    if whole_part in old.get(whole_key, {}):
         return parts
-    delivered = {}
-    for name, (old_key, old_part) in _marks_of_version_1(key, parts).items():
+    delivered = []
+    for part in parts:
+        old_key, old_part = _mark_of_version_1(key, part)
         if old_part in old.get(old_key, {}):
-            delivered[name] = parts[name]
+            delivered.append(part)
     return delivered
 
 
-def _marks_of_version_1(key: int, parts: Mapping[str, bytes]) -> dict[str, tuple[int, bytes]]:
-    """Of each field of a user update the key, and the part, that it had in version 1."""
-    marks = {}
-    for name, part in parts.items():
-        field = int.from_bytes(part[:4], "big")
-        old_key = (key & ~_VERSION_1_BITS) | (field & _VERSION_1_BITS)
-        marks[name] = (old_key, _NO_FIELD + part[4:])
-    return marks
+def _mark_of_version_1(key: int, part: bytes) -> tuple[int, bytes]:
+    """The key, and the part, that a field of a user update had in version 1."""
+    field = int.from_bytes(part[:4], "big")
+    old_key = (key & ~_VERSION_1_BITS) | (field & _VERSION_1_BITS)
+    return old_key, _NO_FIELD + part[4:]
 
 
 def _count_days() -> int:

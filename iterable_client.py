@@ -1972,7 +1972,7 @@ def deliver(
     Returns:
         The rows in their order; now and then, while it waits, none.
     """
-    most_in_flight = workers + 2 if is_bulk else 2 * workers
+    most_in_flight = workers if is_bulk else 2 * workers  # a batch takes 2 MB
     in_flight: deque[Flight] = deque()
     with contextlib.closing(Workers(workers)) as pool:
         for rows in batches if is_bulk else _one_by_one(batches):

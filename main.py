@@ -1820,8 +1820,8 @@ def skip_known(ledger: db.Ledger, sync: Sync, batches: Iterable[list[Row]]) -> I
         if ledger.has_old_entries:
             ledger.take_over(list(marks_and_old_names(sync.query.name, rows)))
         if sync.job.settings.send_only_changes:
-            for call, names in zip(calls, ledger.begin(marks), strict=True):
-                keep_parts(call, names)
+            for call, due in zip(calls, ledger.begin(marks), strict=True):
+                keep_due(call, due)
         else:
             ledger.begin_all(marks)
         yield rows
@@ -1844,20 +1844,24 @@ def mark_update(ledger: db.Ledger, user: str | None, payload: Json) -> db.Mark:
     """The mark of a user update, whichever query sends it."""
     kind = "email " if "email" in payload else "userId "
     # One without fields makes the user, and no more.
-    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"] or {db.WHOLE: None})
+    return ledger.mark_fields(f"{kind}{user}", payload["dataFields"] or {"": None})
 
 
-def keep_parts(call: Call, names: Sequence[str]) -> None:
-    """Leaves in a call the fields of these names; one without any is skipped."""
-    key, parts = call.mark
-    if not names:
+def keep_due(call: Call, due: db.Mark) -> None:
+    """Leaves in a call what is due of it; one of which nothing is, is skipped."""
+    _, parts = call.mark
+    _, due_parts = due
+    call.mark = due
+    if not due_parts:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
         call.mark = None
-    elif len(names) < len(parts) and call.payload is not None:
-        call.mark = (key, {name: parts[name] for name in names})
-        fields_ = call.payload["dataFields"]
-        call.payload["dataFields"] = {name: fields_[name] for name in names}
+    elif len(due_parts) < len(parts) and call.payload is not None:
+        kept = {}
+        for (name, value), part in zip(call.payload["dataFields"].items(), parts, strict=True):
+            if part in due_parts:
+                kept[name] = value
+        call.payload["dataFields"] = kept
 
 
 def marks_and_old_names(
@@ -1872,16 +1876,14 @@ def marks_and_old_names(
 def tell_ledger(ledger: db.Ledger, settled: Settled) -> None:
     """Records what Iterable accepted; a field that it dropped, saying success, is none of it."""
     ended = []
-    dropped = set(settled.dropped_user_fields)
-    dropped |= {name.partition(".")[0] for name in dropped}  # `a.b` is of the object `a`
     for row in settled.rows:
         for call in row.calls:
             if call.mark is not None:
-                _, parts = call.mark
                 is_accepted = call.outcome is not None and call.outcome.kind == Kind.ACCEPTED
-                accepted = parts.keys() - dropped if is_accepted else ()
-                ended.append((call.mark, accepted))
-    ledger.end(ended)
+                ended.append((call.mark, is_accepted))
+    dropped = set(settled.dropped_user_fields)
+    dropped |= {name.partition(".")[0] for name in dropped}  # `a.b` is of the object `a`
+    ledger.end(ended, dropped)
 
 
 MERGED_ROWS = 5000  # in memory at a time, for each batch on its way

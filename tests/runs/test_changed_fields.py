@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from db import WHOLE, Ledger
+from db import Ledger
 from tests.fake_iterable import FakeIterable
 from tests.project import KEY, Project
 from tests.runs.rows import BOTH_MODES
@@ -144,7 +144,7 @@ def test_a_ledger_of_whole_updates_is_taken_over(people: Project, server: FakeIt
     of_bob = {"email": "bob@example.com", "dataFields": {"first": "Bob", "last": "other"}}
     marks = [ledger.mark(f"names {each['email']}", each) for each in (of_ada, of_bob)]
     ledger.begin(marks)
-    ledger.end((mark, [WHOLE]) for mark in marks)
+    ledger.end((mark, True) for mark in marks)
     ledger.close()
     make_old(path)
     assert people.run(ONLY, "--dry-run").counts[3] == 1, "which changes nothing"
@@ -206,7 +206,7 @@ def test_of_two_old_entries_that_share_a_field_the_later_sending_stands(
     for query, of_ada in fields.items():
         mark = ledger.mark(f"{query} {USER}", {"email": USER, "dataFields": of_ada})
         ledger.begin([mark])
-        ledger.end([(mark, [WHOLE])])
+        ledger.end([(mark, True)])
     ledger.close()
     make_old(path)
     people.sql("DELETE FROM people WHERE first = 'Bob'")

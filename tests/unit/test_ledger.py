@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from db import WHOLE, Ledger, LedgerError, Mark
+from db import Ledger, LedgerError, Mark
 
 # Keys and digests of ledgers that users have: to change these would send everything once
 # more. Of an event "a" of version 0 and 1, and of two fields of version 1.
@@ -31,24 +31,23 @@ def open_ledger(
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    delivered = []
-    ended = []
-    for mark, names in zip(marks, ledger.begin(marks), strict=True):
-        delivered.append(not names)
-        if names:
-            ended.append((mark, names if accepted else ()))
-    ledger.end(ended)
-    return delivered
+    to_send = ledger.begin(marks)
+    ledger.end([((key, parts), accepted) for key, parts in to_send if parts])
+    return [not parts for _, parts in to_send]
 
 
 def update(ledger: Ledger, fields: dict[str, Any], accepted: bool = True) -> list[str]:
     """Begins and ends an update of a user; tells which fields were sent."""
-    key, parts = ledger.mark_fields("email a@example.com", fields)
-    [names] = ledger.begin([(key, parts)])
-    if names:
-        sent = {name: parts[name] for name in names}
-        ledger.end([((key, sent), names if accepted else ())])
-    return names
+    mark = ledger.mark_fields("email a@example.com", fields)
+    [due] = ledger.begin([mark])
+    if due[1]:
+        ledger.end([(due, accepted)])
+    return names_of(fields, mark, due)
+
+
+def names_of(fields: Iterable[str], mark: Mark, due: Mark) -> list[str]:
+    """The names of the fields of an update that are due."""
+    return [name for name, part in zip(fields, mark[1], strict=True) if part in due[1]]
 
 
 def make_old(path: Path, version: int, *entries: tuple[int, bytes]) -> None:
@@ -92,9 +91,9 @@ def test_a_key_has_sixty_four_bits_and_a_part_is_of_name_payload_and_secret(
     for opened, name, number in itertools.product((ledger, other), "ab", (1, 2)):
         key, parts = opened.mark(name, {"n": number})
         keys.add(key)
-        found.add(parts[WHOLE])
+        found |= {*parts}
         _, parts = opened.mark_fields(name, {"n": number, "m": number})
-        found |= {*parts.values()}
+        found |= {*parts}
     assert (len(keys), len(found)) == (4, 24)
     for mark in (ledger.mark, ledger.mark_fields):
         many = [mark(str(number), {})[0] for number in range(1000)]
@@ -171,10 +170,11 @@ def test_of_fields_in_flight_the_later_sending_is_what_is_known(tmp_path: Path) 
     update(ledger, {"a": 0, "b": 0})
     first = ledger.mark_fields("email a@example.com", {"a": 1, "b": 0})
     second = ledger.mark_fields("email a@example.com", {"a": 0, "b": 1})
-    assert ledger.begin([first, second]) == [["a"], ["a", "b"]]
-    ledger.end([((first[0], {"a": first[1]["a"]}), ["a"])])
-    assert ledger.begin([first]) == [["a", "b"]], "both are in flight"
-    ledger.end([(second, ["a", "b"]), (first, ["a"])])
+    a_alone = (first[0], first[1][:1])
+    assert ledger.begin([first, second]) == [a_alone, second]
+    ledger.end([(a_alone, True)])
+    assert ledger.begin([first]) == [first], "both are in flight"
+    ledger.end([(second, True), (first, True)], dropped=["b"])
     assert update(ledger, {"a": 1, "b": 0}, accepted=False) == ["b"]
 
 
@@ -184,7 +184,7 @@ def test_what_is_sent_in_any_case_is_known_afterwards(tmp_path: Path) -> None:
     mark = ledger.mark_fields("email a@example.com", {"a": 1, "b": 2})
     ledger.begin_all([mark])
     assert update(ledger, {"a": 1, "c": 1}, accepted=False) == ["a"]
-    ledger.end([(mark, ["b"])])
+    ledger.end([(mark, True)], dropped=["a", "of no call"])
     assert update(ledger, {"a": 1, "b": 2, "c": 1}) == ["a"]
 
 
@@ -293,12 +293,12 @@ def test_what_was_accepted_before_a_later_call_failed_is_not_recorded(
 ) -> None:
     ledger = open_ledger(tmp_path)
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
-    assert ledger.begin([first, second]) == [[WHOLE], [WHOLE]]
+    assert ledger.begin([first, second]) == [first, second]
     if at_once:
-        ledger.end([(first, [WHOLE]), (second, [])])
+        ledger.end([(first, True), (second, False)])
     else:
-        ledger.end([(first, [WHOLE])])
-        ledger.end([(second, [])])
+        ledger.end([(first, True)])
+        ledger.end([(second, False)])
     assert deliver(ledger, {"a": 1}, accepted=False) == [False]
     assert deliver(ledger, {"a": 2}) == [False]
 
@@ -307,11 +307,11 @@ def test_of_three_calls_the_last_is_sent_though_it_is_like_the_first(tmp_path: P
     ledger = open_ledger(tmp_path)
     deliver(ledger, {"a": 1})
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
-    assert ledger.begin([first, second, first]) == [[], [WHOLE], [WHOLE]]
-    assert ledger.begin([first]) == [[WHOLE]], "the others are in flight"
-    ledger.end([(second, [WHOLE]), (first, [WHOLE])])
-    assert ledger.begin([first]) == [[WHOLE]]
-    ledger.end([(first, [WHOLE]), (first, [WHOLE])])
+    assert ledger.begin([first, second, first]) == [(first[0], ()), second, first]
+    assert ledger.begin([first]) == [first], "the others are in flight"
+    ledger.end([(second, True), (first, True)])
+    assert ledger.begin([first]) == [first]
+    ledger.end([(first, True), (first, True)])
     assert deliver(ledger, {"a": 1}) == [True]
 
 
@@ -322,7 +322,7 @@ def test_a_user_of_four_fields_and_an_event_take_little_room(tmp_path: Path) -> 
         event = ledger.mark(f"event {number}", {})
         user = ledger.mark_fields(f"user {number}", {"a": number, "b": 1, "c": "x", "d": None})
         ledger.begin([user, event])
-        ledger.end([(user, user[1]), (event, event[1])])
+        ledger.end([(user, True), (event, True)])
     ledger.close()
     assert (tmp_path / "ledger.sqlite3").stat().st_size < 150 * users
 
@@ -348,16 +348,16 @@ class Sends:
         marks = [self.ledger.mark_fields(user, fields) for user, fields in updates]
         if self.chance.random() < 0.2:
             self.ledger.begin_all(marks)
-            to_send = [list(fields) for _, fields in updates]
+            to_send = marks
         else:
             to_send = self.ledger.begin(marks)
-        for (user, fields), (key, parts), names in zip(updates, marks, to_send, strict=True):
+        for (user, fields), mark, due in zip(updates, marks, to_send, strict=True):
+            names = names_of(fields, mark, due)
             for name in fields.keys() - set(names):
                 assert self.held[user, name] == fields[name]
                 self.skipped += 1
             if names:
-                mark = (key, {name: parts[name] for name in names})
-                self.in_flight.append((user, mark, {name: fields[name] for name in names}))
+                self.in_flight.append((user, due, {name: fields[name] for name in names}))
 
     def end(self) -> None:
         """Let some calls end, one after the other, some of them without a known outcome."""
@@ -367,7 +367,7 @@ class Sends:
             user, mark, fields = self.in_flight.pop()
             outcome = self.chance.choice(["accepted", "accepted", "lost", "refused"])
             self.arrive(user, fields if outcome != "refused" else {})
-            ended.append((mark, fields if outcome == "accepted" else ()))
+            ended.append((mark, outcome == "accepted"))
         self.ledger.end(ended)
 
     def kill(self) -> None:

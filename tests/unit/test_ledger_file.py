@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db import WHOLE, Ledger, LedgerError, LedgerLockedError
+from db import Ledger, LedgerError, LedgerLockedError
 from tests.alarm import alarm
 from tests.locks import locked
 
@@ -28,14 +28,9 @@ def open_ledger(
 def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
     """Begins and ends the calls, by name; tells which of them were delivered before."""
     marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    delivered = []
-    ended = []
-    for mark, names in zip(marks, ledger.begin(marks), strict=True):
-        delivered.append(not names)
-        if names:
-            ended.append((mark, names if accepted else ()))
-    ledger.end(ended)
-    return delivered
+    to_send = ledger.begin(marks)
+    ledger.end([((key, parts), accepted) for key, parts in to_send if parts])
+    return [not parts for _, parts in to_send]
 
 
 def change(path: Path, sql: str) -> None:
@@ -134,11 +129,11 @@ def test_a_call_does_not_begin_or_end_while_another_process_holds_the_ledger(
     first, second = ledger.mark("a", 1), ledger.mark("a", 2)
     deliver(ledger, {"a": 1})
     with locked(path):
-        assert ledger.begin([first]) == [[]], "this writes nothing"
+        assert ledger.begin([first]) == [(first[0], ())], "this writes nothing"
         with pytest.raises(LedgerLockedError, match=HELD):
             ledger.begin([second])
         with pytest.raises(LedgerLockedError, match=HELD):
-            ledger.end([(second, [WHOLE])])
+            ledger.end([(second, True)])
     ledger.close()
     assert deliver(open_ledger(tmp_path), {"a": 1}) == [True]
 
