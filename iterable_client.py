@@ -1965,7 +1965,7 @@ def deliver(
 
     Arguments:
         client: what to send with.
-        batches: rows; at most a few batches, or rows, more than workers are taken ahead.
+        batches: rows; as many batches as workers, or twice as many rows, are on their way.
         is_bulk: whether the bulk operations are used.
         workers: threads.
 
