@@ -166,3 +166,12 @@ def test_no_more_than_100_rows_are_read(project: Project) -> None:
     done = check(project, "--query", "q")
     assert "q: its first 100 rows" in done.screen
     assert done.code == 0, "the driver looks a row ahead; SQLite refuses a later one"
+
+
+def test_an_answer_that_was_asked_for_again_is_no_news(
+    project: Project, server: FakeIterable
+) -> None:
+    server.add_fault("status", path="getFields", status=503, times=1)
+    done = check(project, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert len(server.requests) == 2

@@ -243,3 +243,16 @@ main.datetime = Clock""",
     done = project.run("--dry-run")
     assert done.code == 0
     assert 0 < done.results["run"]["seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    "what", ["main.FieldKinds.warnings", "main.Repeats.warnings", "db.Tally.count_repeated"]
+)
+def test_a_failure_to_find_warnings_takes_no_results_with_it(
+    project: Project, server: FakeIterable, what: str
+) -> None:
+    sabotage(project, f"def fail(self): raise KeyError('x')\n{what} = fail")
+    done = project.run()
+    check_aborted(done, server, 5)
+    assert done.results["successful"] == 5
+    check_traceback(done, "KeyError")
