@@ -1623,7 +1623,8 @@ _TABLES = f"""
     CREATE TABLE projects (project BLOB PRIMARY KEY) WITHOUT ROWID;
     COMMIT
 """
-_PART = struct.Struct(">12sH")  # 4 bytes of which field, 8 of what is sent, and the day
+_PART = struct.Struct(">12sH")  # of an entry: a part of a mark, and the day
+_FIELD, _WHAT = slice(4), slice(4, 12)  # of a part: which field, and what is sent of it
 _OLD_BYTES = 16  # of an entry before version 2
 _ODD_ROWS = f"""
     SELECT 1 FROM delivered
@@ -1900,7 +1901,7 @@ class Ledger:
         """Adds to an entry what it does not know; what was sent since stays as it is."""
         known_fields = set(_fields_of(entry))
         for part in parts:
-            field = part[:4]
+            field = part[_FIELD]
             if field not in known_fields and not self._is_in_flight(key, field):
                 entry[part] = self._today
 
@@ -1919,7 +1920,7 @@ class Ledger:
         for (key, parts), is_accepted in calls:
             self._land(key, parts)
             for part in parts:
-                field = part[:4]
+                field = part[_FIELD]
                 is_kept = is_accepted and field not in not_accepted
                 ended[key, field] = part if is_kept else None
         accepted = []
@@ -1939,7 +1940,7 @@ class Ledger:
     def _find_field(self, name: str) -> bytes:
         """With what the parts of a field begin."""
         _, [part] = self.mark_fields("", {name: None})
-        return part[:4]
+        return part[_FIELD]
 
     def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
         """Adds parts, each with its key, to the entries."""
@@ -2009,12 +2010,12 @@ def _unpack(digest: bytes, day: int) -> _Entry:
 
 def _fields_of(parts: Iterable[bytes]) -> tuple[bytes, ...]:
     """The field of each part: they begin with it."""
-    return tuple([part[:4] for part in parts])
+    return tuple([part[_FIELD] for part in parts])
 
 
 def _forget(entry: _Entry, fields: Collection[bytes]) -> bool:
     """Forgets what an entry has of these fields. Returns whether it had any."""
-    known = [part for part in entry if part[:4] in fields]
+    known = [part for part in entry if part[_FIELD] in fields]
     for part in known:
         del entry[part]
     return bool(known)
@@ -2037,9 +2038,9 @@ def _find_delivered(
 
 def _mark_of_version_1(key: int, part: bytes) -> tuple[int, bytes]:
     """The key, and the part, that a field of a user update had in version 1."""
-    field = int.from_bytes(part[:4], "big")
+    field = int.from_bytes(part[_FIELD], "big")
     old_key = (key & ~_VERSION_1_BITS) | (field & _VERSION_1_BITS)
-    return old_key, _NO_FIELD + part[4:]
+    return old_key, _NO_FIELD + part[_WHAT]
 
 
 def _count_days() -> int:
