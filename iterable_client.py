@@ -1358,12 +1358,9 @@ class Task(Generic[T]):
         self.result: T | None = None  # None until it is done
         self.error: BaseException | None = None
         self.done = Gate()
-        self._claim = threading.Lock()  # taken by who carries it out, or calls it off
 
     def carry_out(self, function: Callable[..., T], *args: Any) -> None:
-        """Does the work, unless somebody else has begun to, or it was called off."""
-        if not self.call_off():
-            return
+        """Does the work."""
         try:
             self.result = function(*args)
         except BaseException as error:
@@ -1376,10 +1373,6 @@ class Task(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.result
-
-    def call_off(self) -> bool:
-        """Keeps it from being carried out; whether nobody had begun to."""
-        return self._claim.acquire(blocking=False)
 
 
 ROOM = 96 << 20  # bytes of address space: a thread's stack, glibc's arena for it, and some more
@@ -1942,12 +1935,13 @@ class Handover:
 
 @dataclass(frozen=True)
 class Shipment:
-    """Rows that one worker sends. It reads payloads, and writes nothing but handovers."""
+    """Rows that one worker sends. It reads payloads; what it tells are the last two."""
 
     rows: list[Row]
     updates: list[Call]
     events: list[Call]
     keys: frozenset[str | None]  # users who are updated, and ids of events
+    begun: Gate = field(default_factory=Gate)  # it opens before a byte is sent
     handovers: SimpleQueue[Handover] = field(default_factory=SimpleQueue)
 
 
@@ -2019,6 +2013,7 @@ def _ship(
         while not task.done.wait(1):
             if client.stop.now() >= client.stop.deadline:
                 return  # that one's thread has died, or hangs
+    shipment.begun.open()
     stages = [(USERS_UPDATE, shipment.updates), (EVENTS_TRACK, shipment.events)]
     if is_bulk:
         stages = [
@@ -2045,7 +2040,8 @@ def _settle(
         pool.help()
         client.end_if_lost(pool)
         yield Settled([])
-    rest = NOT_SENT if task.call_off() else IN_DOUBT
+    # Where the time is up, what has not begun never will: it would meet the stop.
+    rest = IN_DOUBT if shipment.begun.is_open else NOT_SENT
     if task.error is not None:
         _end_by_surprise(client, task.error)
     of_users: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iterable_client import Call, Row, Settled, Stop, deliver, user_update
+from iterable_client import Call, Kind, Row, Settled, Stop, deliver, user_update
 from tests.fake_iterable import FakeIterable
 from tests.unit.clients import Connect
 
@@ -19,7 +19,7 @@ def batches_of_one(taken: list[int]) -> Iterator[list[Row]]:
         yield [Row(number, user, None, Call(user_update("email", user, {"n": number})), None)]
 
 
-@pytest.mark.parametrize(("bulk", "workers", "most"), [(False, 4, 8), (True, 2, 4)])
+@pytest.mark.parametrize(("bulk", "workers", "most"), [(False, 4, 8), (True, 2, 2)])
 def test_rows_are_taken_only_a_little_ahead_of_what_is_answered(
     connect: Connect,
     server: FakeIterable,
@@ -37,3 +37,20 @@ def test_rows_are_taken_only_a_little_ahead_of_what_is_answered(
     list(sending)
     assert first == Settled([]), "it waited for an answer"
     assert taken_first <= most
+
+
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_a_row_that_waited_for_one_without_an_answer_was_not_sent(
+    connect: Connect, server: FakeIterable, is_bulk: bool
+) -> None:
+    server.add_fault("hang")
+    client = connect(server, stop=Stop(grace=0.5))
+    calls = [Call(user_update("email", "a@example.com", {"n": number})) for number in (1, 2)]
+    batches = [
+        [Row(number, "a@example.com", None, call, None)] for number, call in enumerate(calls)
+    ]
+    for _ in deliver(client, batches, is_bulk, workers=2):
+        if server.requests:
+            client.stop.set()
+    kinds = [call.outcome.kind for call in calls if call.outcome]
+    assert kinds == [Kind.IN_DOUBT, Kind.NOT_SENT]

@@ -130,13 +130,12 @@ def test_threads_that_die_as_they_begin_hold_nothing_up(
 def test_a_thread_that_dies_at_its_work_ends_the_run(
     connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(task: Task[None], *_args: Any) -> None:
-        assert task.call_off()
+    def die(_task: Task[None], *_args: Any) -> None:
         raise SystemExit  # as a MemoryError in the call itself; threads end so in silence
 
     monkeypatch.setattr("iterable_client.Task.carry_out", die)
     client = connect(server, stop=Stop(grace=0.5), give_up_after=10)
-    assert kinds_of(deliver(client, [rows(3)], is_bulk=True, workers=1)) == [Kind.IN_DOUBT] * 3
+    assert kinds_of(deliver(client, [rows(3)], is_bulk=True, workers=1)) == [Kind.NOT_SENT] * 3
     assert client.health.ending is not None
     assert "a thread died" in client.health.ending
 
@@ -201,16 +200,6 @@ def test_no_thread_is_started_that_would_leave_the_others_without_memory(
     monkeypatch.setattr("iterable_client.ROOM", 2**60)  # bytes, as if memory were short
     task = Workers(8).submit(abs, -1)
     assert (task.done.is_open, task.take(), started) == (True, 1, [])
-
-
-def test_what_was_called_off_is_not_carried_out_and_what_has_begun_is_not_called_off() -> None:
-    done: list[int] = []
-    early, late = Task[None](), Task[None]()
-    assert early.call_off()
-    early.carry_out(done.append, 1)
-    late.carry_out(done.append, 2)
-    assert not late.call_off()
-    assert done == [2]
 
 
 def test_whoever_takes_what_came_of_a_task_gets_what_it_raised() -> None:
