@@ -801,8 +801,12 @@ def _make_install_error(scheme: str, *more: str) -> DatabaseError:
         )
     names = " ".join(f'"{package}"' for package in packages)
     python = shlex.quote(sys.executable)
+    others = ""
+    if dialect.lower() not in _ENGINES:
+        others = "its SQLAlchemy dialect with a driver, and "
     return DatabaseError(
-        f"{scheme}:// needs a library that is not installed: {python} -m pip install {names}"
+        f"{scheme}:// needs {others}a library that is not installed: "
+        f"{python} -m pip install {names}"
     )
 
 
@@ -1108,7 +1112,10 @@ def _open_trino(url: Any, zone: ZoneInfo) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Engine:
-    """What a session of a dialect needs. One that is not in the table gets none of it."""
+    """What a session of a dialect needs. One that is not in the table gets none of it.
+
+    How rows are read that a driver does not deliver as they should be is in _execute().
+    """
 
     packages: tuple[str, ...] = ()  # for pip, beside SQLAlchemy
     session: tuple[str, ...] = ()  # statements that begin it
@@ -1388,6 +1395,8 @@ _KINDS = (
 
 def _describe_kind(value: Any) -> str:
     """What kind of value a cell is, in words."""
+    if value == "":
+        return "empty text"
     for kind, words in _KINDS:
         if isinstance(value, kind):
             return words

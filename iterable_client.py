@@ -453,7 +453,8 @@ def judge(answer: Answer) -> Outcome:
     return Outcome(Kind.ACCEPTED, answer.body, answer.status)
 
 
-# How the names of failedUpdates' lists begin, and what the single operations call the same.
+# How the names of failedUpdates' lists begin, and what the single operations call the same:
+# invalidDataEmails and invalidDataUserIds, say, are about RequestFieldsTypesMismatched.
 FAILURE_CODES = {
     "invalidEmails": "InvalidEmailAddressError",
     "invalidUserIds": "InvalidUserIdError",
@@ -1812,7 +1813,7 @@ class IterableClient:
             self.counts["retried"] += is_retry
         sent_at = self.stop.now()
         answer = self._transport.attempt(request)
-        log.debug("HTTP %s %s", answer.status, answer.code)
+        log.debug("%s: HTTP %s %s", request.name, answer.status, answer.code)
         if answer.status == 429:
             with self._lock:
                 self.counts["rate_limited"] += 1

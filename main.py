@@ -222,9 +222,11 @@ def send_queries(job: Job, tools: Tools) -> int:
             if tools.signals.received:
                 tell_of_unsent(job.queries, place)
                 raise
+            text = str(error)
             if isinstance(error, ReportError):
                 reports = []  # it must not keep the other queries from being sent
-            code = report_error(str(error), code_of(error))
+                text += f" {query.name} was not sent, since its results would lack this report."
+            code = report_error(text, code_of(error))
         except (KeyboardInterrupt, RunError):
             tell_of_unsent(job.queries, place)
             raise
@@ -257,7 +259,7 @@ def make_sync(job: Job, query: db.Query, reports: list[db.Query], warnings: list
 
 def send_query(sync: Sync, tools: Tools) -> int:
     """Sends what a query finds, from the database to the results; returns the exit code."""
-    with open_files(sync) as files, closing(Progress(sync.job.options)) as progress:
+    with open_files(sync) as files, closing(Progress(sync)) as progress:
         fetched = fetch(sync, files, progress)
         tools.signals.begin_sending()
         csv_path = files.csv.commit()
@@ -405,14 +407,16 @@ def prepare_process() -> None:
 
 
 SAME_SIGNAL = 1.0  # seconds in which timeout(1), or a double Ctrl-C, sends a second one
-LAST_RESORT = 11.0  # seconds after which a query that does not heed a signal is abandoned
+# Seconds after which a query that does not heed a signal is abandoned; with the half second
+# of _watch() that is less than the 12 that the README promises.
+LAST_RESORT = 11.0
 
 
 class Signals:
     """What SIGHUP, SIGINT and SIGTERM do.
 
-    While the query runs they end the run at once; then they stop the sending in good order. A
-    second one ends the process, whatever it does.
+    While the query runs they end the run at once; then they stop the sending in good order. One
+    that comes over a second later ends the process, whatever it does.
     """
 
     def __init__(self) -> None:
@@ -666,7 +670,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser = make_parser()
     args = vars(parser.parse_args(argv))
     if args["limit"] is not None and not 1 <= args["limit"] <= sys.maxsize:
-        parser.error("--limit must be at least 1, and a number of rows that can be")
+        parser.error("--limit must be a whole number from 1")
     given = {}
     for entry in fields(Settings):
         text = args.pop(entry.name, None)
@@ -681,8 +685,8 @@ def make_parser() -> argparse.ArgumentParser:
         "main.py",
         description="Sends the rows of a SQL query to Iterable, as user updates and events.",
         epilog=EPILOG,
-        formatter_class=partial(  # the same on every terminal, as the README shows it
-            argparse.RawDescriptionHelpFormatter, max_help_position=20, width=96
+        formatter_class=partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=20, width=help_width()
         ),
         allow_abbrev=False,
         add_help=False,
@@ -705,6 +709,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_switch(volume, "--verbose", "Show the log on the terminal, with every attempt")
     parser.add_argument("-h", "--help", action="help", help="Show this text")
     return parser
+
+
+WIDEST_HELP = 96  # columns
+
+
+def help_width() -> int:
+    """Columns of the help: those of a narrow terminal, or as the README shows it."""
+    if not sys.stdout.isatty():
+        return WIDEST_HELP
+    return max(NARROW, min(shutil.get_terminal_size().columns - 2, WIDEST_HELP))
 
 
 def add_switch(group: argparse._ActionsContainer, flag: str, text: str) -> None:
@@ -907,7 +921,8 @@ def load_settings(options: Options, texts: Mapping[str, str | None]) -> Settings
         except ValueError as error:
             # Only of a URL the error says more: how its password is written.
             expected = str(error) if form is DATABASE_URL else form.expected
-            faults[entry.name] = f"{name} must be {expected}"
+            place = " in the environment" if os.environ.get(name) else ""
+            faults[entry.name] = f"{name}{place} must be {expected}"
     for entry in required_settings(options, values):
         if entry.name not in faults and values[entry.name] is None:
             expected = entry.metadata["format"].expected
@@ -1393,7 +1408,7 @@ def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
     url, zone = settings.database_url, settings.database_timezone
     log.info("%s from %s, %s to %s", query.name, db.describe_url(url), window.since, window.until)
     reports = {}
-    progress.begin_query(query.name)
+    progress.begin_query()
     with db.connect(url, zone) as database:
         for report in sync.reports:
             reports[report.name] = fetch_report(database, report, window, zone)
@@ -1465,8 +1480,10 @@ def nobodys_row(
     plan: Plan, number: int, value: Any, error: iterable_client.InvalidValueError
 ) -> Row:
     """A row whose identifier is none: all of its calls fail."""
-    update = None if plan.user_fields is None else Call(None, error.outcome)
-    event = None if plan.event is None else Call(None, error.outcome)
+    message = f"column {plan.identifier.name}: {error}"
+    outcome = iterable_client.InvalidValueError(message, error.code).outcome
+    update = None if plan.user_fields is None else Call(None, outcome)
+    event = None if plan.event is None else Call(None, outcome)
     text = None
     if value is not None:
         text = str(value).encode(errors="backslashreplace").decode()
@@ -1694,6 +1711,7 @@ class Repeats:
 
     def __init__(self, job: Job) -> None:
         self._directory = job.directory
+        self._has_ledger = job.settings.send_only_changes
         self._users = db.Tally(job.directory)
         self._shared = sorted(shared_user_fields(job.queries))
         self._differences = db.Differences(job.directory)
@@ -1725,10 +1743,13 @@ class Repeats:
         warnings = []
         users = self._users.count_repeated()
         if users:
-            warnings.append(
+            text = (
                 f"Users with several rows: {users:,}. The last row of each stands; does a join "
                 "multiply them?"
             )
+            if self._has_ledger:
+                text += " Where rows differ, their fields are sent in every run"
+            warnings.append(text)
         for number, users in sorted(self._differences.count().items()):
             name = self._shared[number]
             if name in self._own:
@@ -1956,6 +1977,11 @@ def make_client(settings: Settings, stop: iterable_client.Stop) -> IterableClien
     )
 
 
+def number_of(count: int, noun: str) -> str:
+    """So many of something."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 class Preview:
     """What a dry run tells of the sending: its first requests, and how long it would take."""
 
@@ -1999,6 +2025,8 @@ class Preview:
 
     def describe(self) -> str:
         """Calls, requests and seconds."""
+        if not self._calls:
+            return "nothing"
         seconds = 0.0
         for operation, count in self._requests.items():
             seconds = max(seconds, count / (operation.per_second * self._rate_limit_factor))
@@ -2006,8 +2034,8 @@ class Preview:
         requests = self._requests.total()
         time_text = f"{seconds:,.1f} s" if seconds >= 0.1 else "less than 0.1 s"
         return (
-            f"{self._calls:,} calls in {requests:,} {mode} requests, which Iterable's limits let "
-            f"through in {time_text}"
+            f"{number_of(self._calls, 'call')} in {number_of(requests, f'{mode} request')}, which "
+            f"Iterable's limits let through in {time_text}"
         )
 
 
@@ -2344,9 +2372,7 @@ def report_end(ending: Ending) -> None:
     has_gap = bool(ending.sync.window.warning)  # rows that nobody else will miss
     if conclusion.exit_code == ExitCode.DELIVERED and options.quiet and not has_gap:
         return
-    with suppress(OSError):  # | head, or a full disk: what was done is done
-        out = sys.stderr if options.quiet else sys.stdout
-        print_page(summary_page(ending), out)
+    show_page(summary_page(ending), is_quiet=options.quiet)
 
 
 # --- What --check says --------------------------------------------------------
@@ -2385,7 +2411,7 @@ def check(job: Job) -> int:
     findings += check_fields(job, samples)
     code = max(finding.code for finding in findings)
     if code or not job.options.quiet:
-        print_page(check_page(findings), sys.stderr if job.options.quiet else sys.stdout)
+        show_page(check_page(findings), is_quiet=job.options.quiet)
     return code
 
 
@@ -2435,7 +2461,8 @@ def check_report(job: Job, report: db.Query) -> Finding:
 
 def count_rows(number: int) -> str:
     """The rows that were looked at."""
-    return f"its first {number} rows" if number == CHECKED_ROWS else f"all of its {number} rows"
+    which = "the first" if number == CHECKED_ROWS else "all"
+    return f"looked at {which} {number} rows" if number != 1 else "looked at its only row"
 
 
 @dataclass(frozen=True)
@@ -2455,7 +2482,7 @@ def take_sample(job: Job, query: db.Query) -> Sample:
         with db.connect(url, zone) as database:
             columns, rows = database.rows(query, window.since, window.until)
             plan = make_plan(query, columns, zone)
-            cells = list(islice(rows, CHECKED_ROWS))
+            cells = list(islice(rows, min(job.options.limit or CHECKED_ROWS, CHECKED_ROWS)))
     except (db.QueryFileError, db.DatabaseError) as error:
         return Sample(query, [Finding("Query", str(error), code_of(error))], {})
     planned = [plan_row(plan, number, row) for number, row in enumerate(cells, 1)]
@@ -2475,8 +2502,8 @@ def take_sample(job: Job, query: db.Query) -> Sample:
 
 
 def failed_calls(rows: Iterable[Row], tolerated: Collection[str]) -> list[Finding]:
-    """The first of the calls that cannot be made, of each reason."""
-    findings: dict[str, Finding] = {}
+    """The first of the calls that cannot be made, of each code and column."""
+    findings: dict[tuple[str, str], Finding] = {}
     for row in rows:
         for call in row.calls:
             if call.outcome:
@@ -2486,7 +2513,8 @@ def failed_calls(rows: Iterable[Row], tolerated: Collection[str]) -> list[Findin
                 finding = Finding("", text, ExitCode.ROWS_FAILED)
                 if code in tolerated:
                     finding = Finding("", f"{text} It is tolerated.", is_note=True)
-                findings.setdefault(code, finding)
+                column = example["msg"].partition(":")[0]
+                findings.setdefault((code, column), finding)
     return list(findings.values())
 
 
@@ -2584,7 +2612,9 @@ def check_sample(sample: Sample, known: Mapping[str, str], zone: ZoneInfo) -> It
         yield Finding(label, text, is_note=True)
         label = ""
     if "event fields" in query.keys:
-        yield Finding(label, f"{query.name}: event fields cannot be asked for", is_note=True)
+        yield Finding(
+            label, f"{query.name}: Iterable does not tell the types of event fields", is_note=True
+        )
 
 
 def is_known(name: str, known: Mapping[str, str]) -> bool:
@@ -2616,17 +2646,17 @@ def compare_field(name: str, values: Sequence[Any], type_there: str, zone: ZoneI
 class Progress:
     """A line on the terminal, at most twice a second: how far the query and the sending are."""
 
-    def __init__(self, options: Options) -> None:
-        is_wanted = not (options.quiet or options.verbose)
+    def __init__(self, sync: Sync) -> None:
+        is_wanted = not (sync.job.options.quiet or sync.job.options.verbose)
         self._is_shown = is_wanted and sys.stderr.isatty()
         self._began = self._last = 0.0
         self._total = 0
-        self._name = ""
+        self._name = sync.query.name
+        self._heading = f"{self._name}: " if len(sync.job.queries) > 1 else ""
 
-    def begin_query(self, name: str) -> None:
+    def begin_query(self) -> None:
         """Says that the database is at work."""
-        self._name = name
-        self._show(f"Querying {name}")
+        self._show(f"Querying {self._name}")
 
     def count(self, rows: Iterable[Item]) -> Iterable[Item]:
         """Counts the rows that come by."""
@@ -2654,7 +2684,8 @@ class Progress:
             left = f"{timedelta(seconds=round((self._total - done) / rate))} left"
         failed = results.failure_reasons.total()
         self._show(
-            f"{done:,} of {self._total:,} rows, {rate:,.0f}/s, {left}, {failed:,} calls failed"
+            f"{self._heading}{done:,} of {self._total:,} rows, {rate:,.0f}/s, {left}, "
+            f"{failed:,} calls failed"
         )
 
     def close(self) -> None:
@@ -2695,6 +2726,12 @@ class Entry(NamedTuple):
     colour: int | None = None  # of the text's first line
     is_wrapped: bool = True
     hang: int = 0  # columns by which the other lines are indented
+
+
+def show_page(entries: Iterable[Entry], is_quiet: bool) -> None:
+    """Prints a page; who wanted to hear nothing gets it as an error."""
+    with suppress(OSError):  # | head, or a full disk: what was done is done
+        print_page(entries, sys.stderr if is_quiet else sys.stdout)
 
 
 def print_page(entries: Iterable[Entry], out: IO[str]) -> None:
@@ -2753,9 +2790,7 @@ def summary_page(ending: Ending) -> list[Entry]:
         page += request_entries(ending.sent.preview)
     for name, rows in summary["reports"].items():
         page += report_entries(name, rows)
-    next_step = describe_next(ending)
-    if next_step:
-        page += [Entry("", ""), Entry("Next", next_step)]
+    page += next_entries(ending)
     if len(ending.sync.job.queries) > 1:
         page.append(Entry("", ""))
     return page
@@ -2778,10 +2813,10 @@ def row_entries(ending: Ending) -> list[Entry]:
             text = "none in this window: --days makes it longer, --as-of moves its end"
         return [Entry("Rows", text)]
     entries = [Entry("Rows", f"{total:,}")]
-    if ending.sent.preview:
-        return entries
     width = len(f"{total:,}") + 2
     for key, words in ROW_WORDS.items():
+        if ending.sent.preview and key == RowState.NOT_SENT.value:
+            continue  # as none is in a dry run
         if summary[key] == total:
             return [Entry("Rows", f"{total:,}, all {words}")]
         if summary[key]:
@@ -2826,6 +2861,10 @@ ADVICE = {  # by code: what to do about a failure
     "compares the types.",
     "ForgottenUserError": "Iterable was told to forget this user for good: leave them out in the "
     "SQL, or set TOLERATED_FAILURES=ForgottenUserError.",
+    "EmailAlreadyExists": "Another user of the project has this address: look there who it is, "
+    "and leave one of the two out in the SQL, or merge them in Iterable.",
+    "UserIdAlreadyExists": "Another user of the project has this userId, or their address: look "
+    "there who it is, and leave one of the two out in the SQL, or merge them in Iterable.",
     "UniqueFieldsLimitExceeded": "The project has as many fields as it may have: send fewer, or "
     "delete some in Iterable.",
     "RateLimitExceeded": "Others use this project's limits, too: run again when they are done.",
@@ -2853,7 +2892,7 @@ def failure_entries(summary: Json, tolerated: Collection[str]) -> list[Entry]:
     for code, calls in summary["failure_reasons"].items():
         example = summary["failure_examples"][code]
         status = example["status"]
-        text = f"{calls:,} {'call' if calls == 1 else 'calls'}: {code}"
+        text = f"{number_of(calls, 'call')}: {code}"
         if status:
             text += f", HTTP {status}"
         if code in tolerated:
@@ -2912,24 +2951,38 @@ def table_lines(rows: Sequence[Json]) -> list[str]:
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
-def describe_next(ending: Ending) -> str:
-    """What to type next; "" where there is nothing to do."""
+def next_entries(ending: Ending) -> list[Entry]:
+    """What to type next. A command has a line of its own, to be copied."""
+    text, command = "", ""
     status, results_path = ending.conclusion.status, ending.paths[-1]
-    if status == Status.DRY_RUN and ending.sent.preview and ending.sent.preview.firsts:
-        arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
-        command = shlex.join(["python", "main.py", *arguments, "--limit", "1"])
-        return (
-            f"{results_path} has every request. {command} sends the first row: look at that "
-            "user in Iterable"
-        )
+    preview = ending.sent.preview
     if ending.conclusion.exit_code == ExitCode.ROWS_FAILED:
-        failed_rows = f"grep '\"overall_success\": false' {results_path}"
-        return f"Mend these and run again, no event is added twice. All of them: {failed_rows}"
-    if status == Status.ABORTED:
-        return "Run again when the reason is gone: what is missing is sent, no event twice"
-    if status == Status.INTERRUPTED:
-        return "Run again: what is missing is sent, no event is added twice"
-    return ""
+        text = "Mend these and run again, no event is added twice. All of them:"
+        command = shlex.join(["grep", '"overall_success": false', str(results_path)])
+    elif status == Status.DRY_RUN and preview and preview.firsts:
+        text = (
+            f"{results_path} has every request. This sends the first row; then look at that user "
+            "in Iterable:"
+        )
+        arguments = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
+        python = sys.executable.removeprefix(f"{Path.cwd()}/")
+        command = shlex.join([python, sys.argv[0], *arguments, "--limit", "1"])
+    elif status == Status.ABORTED:
+        text = f"Run again when the reason is gone: {what_again(ending)}"
+    elif status == Status.INTERRUPTED:
+        text = f"Run again: {what_again(ending)}"
+    entries = [Entry("", ""), Entry("Next", text)] if text else []
+    if command:
+        entries.append(Entry("", command, is_wrapped=False))
+    return entries
+
+
+def what_again(ending: Ending) -> str:
+    """What another run would send of what this one left."""
+    what = "everything is sent once more"
+    if ending.sync.job.settings.send_only_changes:
+        what = "what is missing is sent"
+    return f"{what}, no event is added twice"
 
 
 if __name__ == "__main__":

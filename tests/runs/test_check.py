@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.fake_iterable import FakeIterable
@@ -60,9 +62,9 @@ def test_all_is_well(project: Project, server: FakeIterable) -> None:
         "Iterable",
         "Fields",
     ]
-    assert "ok pro_users_recent_engagement: all of its 5 rows" in done.screen
+    assert "ok pro_users_recent_engagement: looked at all 5 rows" in done.screen
     assert f"ok {server.url} takes the key; the project has" in done.screen
-    assert "note pro_users_recent_engagement: event fields cannot be asked for" in done.screen
+    assert "Iterable does not tell the types of event fields" in done.screen
     assert len(posts(server)) == sent
     assert "@" not in done.out
     assert check(project, "--quiet").out == ""
@@ -99,7 +101,7 @@ def test_rows_that_would_fail_are_wrong(project: Project) -> None:
     assert done.code == 1
     text = done.screen
     assert "wrong InvalidValue in row 1: column score: Iterable has no type for bytes." in text
-    assert "wrong NoIdentifier in row 2: the row has no email." in text
+    assert "wrong NoIdentifier in row 2: column email: the row has no email." in text
     assert "note Field plan goes out as integer and text" in text
     text = check(project, "--query", "q", TOLERATED_FAILURES="NoIdentifier").screen
     assert "wrong InvalidValue in row 1" in text
@@ -164,7 +166,7 @@ def test_no_more_than_100_rows_are_read(project: Project) -> None:
             'user' || n || '@example.com' AS email FROM r"""
     project.queries(endless)
     done = check(project, "--query", "q")
-    assert "q: its first 100 rows" in done.screen
+    assert "q: looked at the first 100 rows" in done.screen
     assert done.code == 0, "the driver looks a row ahead; SQLite refuses a later one"
 
 
@@ -175,3 +177,35 @@ def test_an_answer_that_was_asked_for_again_is_no_news(
     done = check(project, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert len(server.requests) == 2
+
+
+def test_each_column_that_would_fail_is_told_of(project: Project) -> None:
+    project.queries("""
+        -- name: q
+        -- email: mail
+        -- user fields: a integer, b date
+        SELECT 'x@example.com' AS mail, 'many' AS a, '2001-02-03' AS b
+        UNION ALL SELECT 'y@example.com', 'more', '2001-02-03'
+        UNION ALL SELECT 'z@example.com', 1, '' UNION ALL SELECT 7, 1, NULL""")
+    done = check(project, "--query", "q")
+    assert done.screen.count("wrong") == 3
+    assert "InvalidValue in row 1: column a: text that is no integer" in done.screen
+    assert "InvalidValue in row 3: column b: empty text that is no date" in done.screen
+    assert "InvalidValue in row 4: column mail: email cannot be made of int" in done.screen
+    done = check(project, "--query", "q", "--limit", "2")
+    assert done.screen.count("wrong") == 1
+
+
+def test_nobody_listening_changes_nothing(project: Project, server: FakeIterable) -> None:
+    command, env = project.command("--check")
+    env["PYTHONUNBUFFERED"] = "1"
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            command,
+            env=env,
+            cwd=project.directory,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (0, b"")

@@ -236,3 +236,13 @@ def test_killed_at_any_moment_it_skips_nothing_that_was_not_accepted(
     sent = len(unlimited.requests)
     assert project.run(ONLY).counts == [0, 0, 0, 400, 0]
     assert len(unlimited.requests) == sent
+
+
+def test_a_dry_run_says_what_is_unchanged(project: Project) -> None:
+    project.run(ONLY)
+    done = project.run(ONLY, "--dry-run")
+    assert "Rows 5, all unchanged To send nothing File" in done.screen
+    assert "Next" not in done.out
+    project.sql("UPDATE customers SET plan_type = 'pro', last_name = 'Changed' WHERE id = 1")
+    done = project.run(ONLY, "--dry-run")
+    assert "Rows 5 4 unchanged To send 1 call in 1 single request," in done.screen

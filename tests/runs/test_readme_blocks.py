@@ -26,6 +26,7 @@ def settled(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"in \d+\.\d s", "in 0.1 s", text)
     text = re.sub(r"--env-file \S+ ", "", text)
+    text = re.sub(r"\S+ \S*main\.py", ".venv/bin/python main.py", text)
     text = re.sub(r"\S*((?:query|integration)_results)_\d{8}_\d{6}", r"\1", text)
     text = re.sub(r"\S*(\.env|/out)\b", "PATH", text)
     text = re.sub(r"into \S+", "into PATH", text)

@@ -87,6 +87,7 @@ def test_a_report_that_fails_ends_the_first_query_alone(
     done = project.run("--query", "a,b")
     assert (done.code, users_reached(server)) == (3, ["b"])
     assert done.err.count("nowhere") == 1
+    assert "a was not sent, since its results would lack this report" in done.err
 
 
 def test_after_an_aborted_query_none_is_tried(project: Project, server: FakeIterable) -> None:
@@ -230,7 +231,10 @@ def test_users_with_several_rows_are_one_warning_with_their_number(project: Proj
     assert done.code == 1
     assert done.results_of("first")["run"]["warnings"] == []
     warnings = done.results_of("second")["run"]["warnings"]
-    assert any("Users with several rows: 1." in warning for warning in warnings)
+    [warning] = [warning for warning in warnings if "Users with several rows: 1." in warning]
+    assert "in every run" not in warning
+    done = project.run("--query", "second", "--only-changes")
+    assert "their fields are sent in every run" in done.screen
 
 
 def test_a_warning_of_shared_fields_is_of_the_queries_that_share_them(project: Project) -> None:

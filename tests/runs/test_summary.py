@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 
 from main import ADVICE
 from tests.fake_iterable import FakeIterable
-from tests.project import Project
+from tests.project import ROOT, Project
 from tests.runs.sample import EMAILS
 
 
@@ -121,8 +122,10 @@ def test_a_dry_run_shows_its_first_requests_and_what_it_would_take(project: Proj
     assert json.loads(event)["dataFields"]["location"] == "Lagos, NG"
     assert "POST /api/users/update" in text
     assert "POST /api/events/track" in text
-    command = f"python main.py --env-file {project.env_file} --as-of '2026-01-13 12:00:00'"
-    assert f"has every request. {command} --limit 1 sends the first row" in text
+    arguments = f"--env-file {project.env_file} --as-of '2026-01-13 12:00:00' --limit 1"
+    assert "has every request. This sends the first row; then look at that user" in text
+    last = done.out.splitlines()[-1].strip()
+    assert last == f"{sys.executable} {ROOT / 'main.py'} {arguments}", "on a line of its own"
 
 
 def test_others_traffic_is_told(project: Project, server: FakeIterable) -> None:
@@ -141,7 +144,10 @@ def test_what_aborts_a_run_stands_at_its_top_and_once(
     assert done.code == 4
     assert done.err.splitlines()[1].startswith("Reason    Iterable refused the credentials")
     assert done.screen.count("Iterable refused the credentials") == 1
-    assert "Next Run again when the reason is gone" in done.screen
+    again = "Next Run again when the reason is gone:"
+    assert f"{again} everything is sent once more, no event is added twice" in done.screen
+    done = project.run("--only-changes")
+    assert f"{again} what is missing is sent, no event is added twice" in done.screen
     [warning] = done.results["run"]["warnings"]
     assert warning.startswith("Iterable refused")
 

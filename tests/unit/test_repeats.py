@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,22 +74,23 @@ def test_nothing_is_left_and_a_full_disk_means_that_nothing_is_known(
     assert tally.count_repeated() == 0
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
     """Makes files end after so many bytes, as on a disk that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:  # pytest itself may be writing to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("size", [0, 8192 + 12, 1_000_000])
-def test_where_there_is_not_room_enough_nothing_is_known(
-    tally: Tally, small_disk: Callable[[int], None], size: int
-) -> None:
-    small_disk(size)
-    tally.note([*range(MANY), 1])
+def test_where_there_is_not_room_enough_nothing_is_known(tally: Tally, size: int) -> None:
+    with small_disk(size):
+        tally.note([*range(MANY), 1])
     assert tally.count_repeated() == 0
 
 

@@ -227,3 +227,14 @@ def test_a_url_with_a_special_password_shows_the_encodings(load: Load) -> None:
     [line] = complaints(load, **{**MINIMUM, "DATABASE_URL": "postgresql://me:p@ss/w@h/d"})
     assert "@ is %40" in line
     assert "p@ss" not in line
+
+
+def test_what_is_wrong_in_the_environment_is_told_apart(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKBACK_DAYS", "many")
+    with pytest.raises(
+        RunError, match="LOOKBACK_DAYS in the environment must be a number"
+    ) as wrong:
+        load(env_file="LOOKBACK_DAYS=3\nWORKERS=many", **MINIMUM)
+    assert "WORKERS must be a whole number" in str(wrong.value)

@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_named_by_kind_and_not_by_value(type_name: str, cel
     with pytest.raises(ValueError, match=f" that is no {type_name}$") as caught:
         cast_cell(type_name, cell, BERLIN)
     if isinstance(cell, str):
-        assert str(caught.value) == f"text that is no {type_name}"
+        assert str(caught.value) == f"{'text' if cell else 'empty text'} that is no {type_name}"
 
 
 @pytest.mark.parametrize(
