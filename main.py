@@ -535,7 +535,11 @@ def locked(directory: Path) -> Iterator[None]:
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         print(f"process {os.getpid()}, started {started}", file=file, flush=True)
         remove_leftovers(directory)
-        yield
+        try:
+            yield
+        except BaseException:  # a signal's, perhaps just after a file was made
+            remove_leftovers(directory)
+            raise
 
 
 def open_own(path: str, flags: int) -> int:

@@ -318,3 +318,22 @@ def test_a_sigint_while_the_program_starts_leaves_no_traceback(
     assert process.returncode in (130, -signal.SIGINT)
     assert said in ([], [INTERRUPTED_EARLY])
     assert outputs(project.output) == []
+
+
+@pytest.mark.parametrize("kind", ["CsvFile", "OutputFile"])
+def test_a_signal_just_after_a_file_was_made_leaves_none(project: Project, kind: str) -> None:
+    sabotage(
+        project,
+        f"""
+import signal
+make = iterable_client.{kind}.__init__
+def make_and_stop(self, *args):
+    make(self, *args)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+iterable_client.{kind}.__init__ = make_and_stop
+""",
+    )
+    done = project.run()
+    assert done.code == 143
+    assert outputs(project.output) == []
