@@ -788,7 +788,7 @@ def _import_sqlalchemy(scheme: str) -> Any:
 def _make_install_error(scheme: str, *more: str) -> DatabaseError:
     """What to type where a library is missing; names come from our table, not from a URL."""
     dialect, _, driver = scheme.partition("+")
-    if driver and scheme != _DRIVERS.get(dialect, scheme):
+    if driver and not more and scheme != _DRIVERS.get(dialect):
         return DatabaseError(
             f"The driver of {scheme}:// is not installed: install it, "
             f"or write {dialect}://, which takes the one that the README names."
@@ -2069,7 +2069,9 @@ def _refuse_links(path: Path) -> None:
 
 
 def _copy_ledger(path: Path, connection: sqlite3.Connection) -> None:
-    with closing(sqlite3.connect(path, timeout=_SLICE_SECONDS)) as original:
+    # Closing it must not write, either, as SQLite does with what is left of a killed run.
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(place, uri=True, timeout=_SLICE_SECONDS)) as original:
         original.execute("BEGIN")
         # Takes the lock for which backup() would wait for ever.
         _read_pragma(original, "schema_version")

@@ -98,6 +98,7 @@ OPERATIONS = (
 )
 
 BULK_ITEMS = 1000  # by Iterable's custom
+MOST_REASONS = 100  # that are asked about: what comes from Iterable has bounds
 ASKED_WHY = 3  # failures in bulk of each reason that are sent again singly, in a query
 BULK_BYTES = 4_000_000  # "Max size of request body: 4MB", counted the strict way
 
@@ -393,7 +394,7 @@ class StoppedError(Exception):
 class Call:
     """A call of a row. The main thread alone sets its outcome, once."""
 
-    payload: Json | None  # None where the call cannot be made
+    payload: Json | None  # None where the call cannot be made, or need not
     outcome: Outcome | None = None  # None until it has one
     mark: Any = None  # the caller's own, to find the call again in its books
 
@@ -780,6 +781,12 @@ class _BoundedSending:
         self._attempt_ends = None
         self._attempt_ends = self._deadline()
         super().putrequest(*args, **kwargs)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        """The answer, which knows until when it may be read; the next attempt has its own."""
+        response = super().getresponse()  # type: ignore[misc]
+        self._attempt_ends = None
+        return response
 
     def send(self, data: Any) -> None:
         """Sends what belongs to it."""
@@ -1751,6 +1758,8 @@ class IterableClient:
         """Whether this failure is one of the first of its reason; if so, it counts as one."""
         code = failure.answer["code"]
         with self._lock:
+            if len(self._asked_why) >= MOST_REASONS and code not in self._asked_why:
+                return False
             self._asked_why[code] += 1
             return self._asked_why[code] <= ASKED_WHY
 

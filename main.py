@@ -119,7 +119,7 @@ def begin(argv: Sequence[str] | None, signals: Signals) -> int:
         with setting_texts(options) as texts:
             settings = load_settings(options, texts)
             job = prepare_job(options, settings)
-            return check(job) if options.check else run(job, signals)
+            return check(job, signals) if options.check else run(job, signals)
     except KeyboardInterrupt:
         message, code = INTERRUPTED, 128 + signals.received
     except RunError as error:
@@ -195,6 +195,7 @@ class Tools:
     client: IterableClient | None  # None in a dry run
     ledger: db.Ledger | None
     repeats: Repeats
+    kinds: KindsOfRun
 
 
 def run(job: Job, signals: Signals) -> int:
@@ -206,7 +207,7 @@ def run(job: Job, signals: Signals) -> int:
         ledger = stack.enter_context(open_ledger(job, trouble))
         client = None if job.options.dry_run else make_client(job.settings, signals.stop)
         repeats = stack.enter_context(closing(Repeats(job)))
-        return send_queries(job, Tools(signals, trouble, client, ledger, repeats))
+        return send_queries(job, Tools(signals, trouble, client, ledger, repeats, {}))
 
 
 def send_queries(job: Job, tools: Tools) -> int:
@@ -222,12 +223,12 @@ def send_queries(job: Job, tools: Tools) -> int:
             if tools.signals.received:
                 tell_of_unsent(job.queries, place)
                 raise
-            text = str(error)
-            if isinstance(error, ReportError):
-                reports = []  # it must not keep the other queries from being sent
-                text += f" {query.name} was not sent, since its results would lack this report."
-            code = report_error(text, code_of(error))
-        except (KeyboardInterrupt, RunError):
+            code = report_error(str(error), code_of(error))
+        except ReportError as error:
+            reports = []  # it must not keep the other queries from being sent
+            text = f"{error} {query.name} was not sent, since its results would lack this report."
+            code = report_error(text, error.code)
+        except (KeyboardInterrupt, RunError, OSError, sqlite3.Error):
             tell_of_unsent(job.queries, place)
             raise
         codes.append(code)
@@ -237,8 +238,12 @@ def send_queries(job: Job, tools: Tools) -> int:
     return max(codes)
 
 
-class ReportError(db.DatabaseError):
-    """A report cannot be run."""
+class ReportError(Exception):
+    """A report cannot be run: why, and the exit code."""
+
+    def __init__(self, error: db.QueryFileError | db.DatabaseError) -> None:
+        super().__init__(str(error))
+        self.code = code_of(error)
 
 
 def tell_of_unsent(queries: Sequence[db.Query], first: int) -> None:
@@ -287,9 +292,9 @@ def send_rows(sync: Sync, tools: Tools, files: Files, fetched: Fetched, progress
     """Plans the calls of the rows, asks the ledger, delivers, tells the ledger, records."""
     settings, trouble = sync.job.settings, tools.trouble
     sending = choose_sending(settings, fetched.total)
-    field_kinds = FieldKinds(fetched.plan, fetched.longest_row)
+    field_kinds = FieldKinds(fetched.plan, fetched.longest_row, tools.kinds)
     planned = trouble.watch(plan_calls(sync, tools, fetched, files, field_kinds))
-    results = Results(sync.job.directory, fetched.plan.identifier_kind)
+    results = Results(files.lines, fetched.plan.identifier_kind)
     preview = None if tools.client else Preview(sending, settings.rate_limit_factor)
     for settled in trouble.watch(settle(tools, planned, sending)):
         with trouble.noted():
@@ -300,9 +305,10 @@ def send_rows(sync: Sync, tools: Tools, files: Files, fetched: Fetched, progress
             progress.show(results)
         if preview:
             preview.note(settled.rows)
-    warnings = sync.warnings + ledger_warnings(sync.job, tools.ledger)
+    warnings = sync.warnings + fetched.warnings + ledger_warnings(sync.job, tools.ledger)
     with trouble.noted():
         warnings += field_kinds.warnings() + tools.repeats.warnings()
+        field_kinds.remember()
     return Sent(sending, results, preview, warnings)
 
 
@@ -435,15 +441,16 @@ class Signals:
     def begin_query(self) -> None:
         """From now on a signal raises KeyboardInterrupt."""
         self.is_sending = False
-        self._raise_what_was_missed()
+        self.raise_missed()
 
     def begin_sending(self) -> None:
         """From now on a signal stops the sending, instead of raising KeyboardInterrupt."""
-        self._raise_what_was_missed()
+        self.raise_missed()
         self.is_sending = True
 
-    def _raise_what_was_missed(self) -> None:
-        if self.received:  # and what it raised was swallowed, as in a __del__, or never was
+    def raise_missed(self) -> None:
+        """Raises KeyboardInterrupt, where a signal came and what it raised was swallowed."""
+        if self.received:  # as in a __del__, or by a driver
             raise KeyboardInterrupt
 
     def _handle(self, signum: int, _frame: object) -> None:
@@ -495,7 +502,9 @@ def errors_told(directory: Path, done: str = "") -> Iterator[None]:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
         message = f"Output could not be written to {directory}: {reason}. {done}"
-        advice = "Make room there and run again: no event is added twice"
+        is_full = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        mend = "Make room there" if is_full else "Mend that"
+        advice = f"{mend} and run again: no event is added twice"
         raise RunError(message + advice, ExitCode.ABORTED) from error
     except Exception as error:
         log.error("unexpected", exc_info=True)
@@ -504,19 +513,24 @@ def errors_told(directory: Path, done: str = "") -> Iterator[None]:
         raise RunError(message, ExitCode.ABORTED) from error
 
 
+LOCK_NAME = ".iterable_integration.lock"
+LOG_NAME = "iterable_integration.log"
+LEDGER_NAME = "delivery_ledger.sqlite3"
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Holds the output directory against other runs, and removes what killed ones left.
 
     The lock is the kernel's: it ends with its process.
     """
-    path = directory / ".iterable_integration.lock"
+    path = directory / LOCK_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", opener=open_own)  # noqa: SIM115
     except OSError as error:
-        reason = f"{path}: {error.strerror}"
-        if directory.is_file():
+        reason = f"{path}: {error.strerror or error}"
+        if os.path.isfile(directory):  # noqa: PTH113 - Path's raises where a name is too long
             reason = f"{directory} is a file"
         raise RunError(
             f"The output directory cannot be written ({reason}): "
@@ -572,13 +586,14 @@ def is_process(pid: str) -> bool:
 
 def start_log(settings: Settings, verbose: bool) -> None:
     """Logs to a rotating file and, where it is `verbose`, everything to the terminal, too."""
-    path = settings.log_file or settings.output_dir / "iterable_integration.log"
-    kind = RotatingFileHandler if settings.log_file else OwnLog
+    path = settings.log_file or settings.output_dir / LOG_NAME
+    kind = NamedLog if settings.log_file else OwnLog
     handlers: list[logging.Handler] = []
     try:
         handlers.append(kind(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8"))
     except OSError as error:
-        message = f"The log {path} cannot be written ({error.strerror}): name another with LOG_FILE"
+        reason = error.strerror or str(error)
+        message = f"The log {path} cannot be written ({reason}): name another with LOG_FILE"
         raise RunError(message, ExitCode.WRONG_INPUT) from None
     if verbose:
         handlers.append(logging.StreamHandler())
@@ -607,6 +622,18 @@ class OwnLog(RotatingFileHandler):
         return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_own)
 
 
+class NamedLog(RotatingFileHandler):
+    """The log that LOG_FILE names. Where that is a pipe, it does not wait for a reader."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_at_once)
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """Opens a file, for open(); of a pipe that nobody reads it raises OSError."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)
+
+
 class LogFormatter(logging.Formatter):
     """One line a record, whatever a server says in it; then a traceback, without addresses."""
 
@@ -627,6 +654,7 @@ class Files:
     csv: iterable_client.CsvFile
     results: iterable_client.OutputFile
     spool: IO[bytes]  # nameless: rows from the query until they are sent
+    lines: IO[str]  # nameless: their records until the summary is known
 
 
 @contextmanager
@@ -637,11 +665,30 @@ def open_files(sync: Sync) -> Iterator[Files]:
     stamp = f"{job.started.astimezone():%Y%m%d_%H%M%S}"
     if len(job.queries) > 1:
         stamp = f"{stamp}_{sync.query.name}"
-    csv = iterable_client.CsvFile(directory, f"query_results_{stamp}.csv")
-    with closing(csv):
+    with ExitStack() as stack:
+        csv = iterable_client.CsvFile(directory, f"query_results_{stamp}.csv")
+        stack.enter_context(closing(csv))
         results = iterable_client.OutputFile(directory, f"integration_results_{stamp}.json")
-        with closing(results), tempfile.TemporaryFile(dir=directory) as spool:
-            yield Files(csv, results, spool)
+        stack.enter_context(closing(results))
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+        lines = stack.enter_context(open_lines(directory))
+        yield Files(csv, results, spool, lines)
+
+
+@contextmanager
+def open_lines(directory: Path) -> Iterator[IO[str]]:
+    """A file for the records, without a name."""
+    lines = tempfile.TemporaryFile(  # noqa: SIM115
+        "w+",
+        encoding="utf-8",
+        errors="backslashreplace",  # \udc.. is what JSON writes, too
+        dir=directory,
+    )
+    try:
+        yield lines
+    finally:
+        with suppress(OSError):  # closing flushes; a full disk was reported already
+            lines.close()
 
 
 # --- Command line -------------------------------------------------------------
@@ -715,6 +762,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Once(argparse.Action):
+    """An option with a value, which is not given twice: the first would count for nothing."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: Any,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        """Stores the value."""
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option} is given twice: give it once, with {self.metavar}")
+        setattr(namespace, self.dest, values)
+
+
 WIDEST_HELP = 96  # columns
 
 
@@ -737,7 +800,7 @@ def add_setting_flag(
     flag, _, metavar = metadata["flag"].partition(" ")
     text = f"{metadata['help']} (setting {name.upper()})".replace("%", "%%")
     if metavar:
-        parser.add_argument(flag, dest=name, metavar=metavar, help=text)
+        parser.add_argument(flag, dest=name, metavar=metavar, help=text, action=Once)
     elif flag:
         parser.add_argument(flag, dest=name, action="store_const", const="true", help=text)
 
@@ -867,7 +930,7 @@ class Settings:
 
     # fmt: off
     database_url: str = setting(
-        DATABASE_URL, "", "The database; @ : / # in its password are percent-encoded")
+        DATABASE_URL, "", "The database; @ : / ? # % in its password are percent-encoded")
     database_timezone: ZoneInfo = setting(
         ZONE, "UTC", "Zone of the database's times that have none")
     queries_file: Path = setting(
@@ -1401,9 +1464,10 @@ class Fetched:
     total: int  # rows
     longest_row: int  # in characters
     reports: dict[str, list[Json]]
+    warnings: list[str]  # of what it gave
 
 
-REPORT_ROWS = 1000
+REPORT_ROWS = 1000  # that are kept
 
 
 def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
@@ -1412,10 +1476,14 @@ def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
     url, zone = settings.database_url, settings.database_timezone
     log.info("%s from %s, %s to %s", query.name, db.describe_url(url), window.since, window.until)
     reports = {}
+    warnings = []
     progress.begin_query()
     with db.connect(url, zone) as database:
         for report in sync.reports:
-            reports[report.name] = fetch_report(database, report, window, zone)
+            found = fetch_report(database, report, window, zone)
+            reports[report.name] = found[:REPORT_ROWS]
+            if len(found) > REPORT_ROWS:
+                warnings.append(f"Of report {report.name} only {REPORT_ROWS:,} rows are kept")
         columns, rows = database.rows(query, window.since, window.until)
         plan = make_plan(query, columns, zone)
         files.csv.write(columns)
@@ -1423,27 +1491,32 @@ def fetch(sync: Sync, files: Files, progress: Progress) -> Fetched:
         total = db.spool(query, taken, files.spool, files.csv.write)
     log.info("%d rows", total)
     progress.begin_sending(total)
-    return Fetched(plan, total, files.csv.longest_row, reports)
+    return Fetched(plan, total, files.csv.longest_row, reports, warnings)
 
 
 def fetch_report(
     database: db.Database, report: db.Query, window: Window, zone: ZoneInfo
 ) -> list[Json]:
-    """The rows of a report; ReportError where it cannot be run."""
+    """The rows of a report, and one more than are kept, if there are; or ReportError."""
     try:
         columns, rows = database.rows(report, window.since, window.until)
-        return [report_row(columns, row, zone) for row in islice(rows, REPORT_ROWS)]
-    except db.DatabaseError as error:
-        raise ReportError(str(error)) from None
+        return [report_row(columns, row, zone) for row in islice(rows, REPORT_ROWS + 1)]
+    except (db.QueryFileError, db.DatabaseError) as error:
+        raise ReportError(error) from None
 
 
 def report_row(columns: Sequence[str], row: Sequence[Any], zone: ZoneInfo) -> Json:
-    """A row of a report, for the results file. It is read by people: anything goes as text."""
-    cells = dict(zip(columns, row, strict=True))
+    """A row of a report, for the results file."""
+    pairs = zip(columns, row, strict=True)
+    return {name: report_cell(name, cell, zone) for name, cell in pairs}
+
+
+def report_cell(name: str, cell: Any, zone: ZoneInfo) -> Any:
+    """A cell of a report. It is read by people: anything goes as text."""
     try:
-        return iterable_client.clean_fields(cells, zone)
+        return iterable_client.clean_field(name, cell, zone)
     except iterable_client.InvalidValueError:
-        return {name: str(cell) for name, cell in cells.items()}
+        return str(cell)
 
 
 # --- From a row to calls ------------------------------------------------------
@@ -1638,6 +1711,14 @@ JSON_KINDS: dict[type, str] = {
     dict: "object",
     list: "array",
 }
+KINDS_OF_TYPES = {  # by the words of queries.sql
+    "decimal": "fraction",
+    "integer": "integer",
+    "boolean": "boolean",
+    "date": "text",
+    "timestamp": "text",
+    "text": "text",
+}
 TYPE_FOR_KINDS = {
     frozenset({"integer", "fraction"}): "decimal",
     frozenset({"integer", "boolean"}): "boolean",
@@ -1663,51 +1744,88 @@ MANAGED_FIELDS = frozenset(
 LONGEST_TEXT = 32_000  # characters; of longer ones Iterable does not index all
 
 
+# What was sent in a run: whose fields they are, and the kinds of JSON of each name.
+KindsOfRun = dict[tuple[str, str], set[str]]
+
+
+@dataclass(frozen=True)
+class SeenField:
+    """What is seen of a field while rows come by."""
+
+    key: str  # that names it in the query's comment
+    owner: str  # users, or an event's name: each has a type of its own for the name
+    column: Column
+    types: set[type] = field(default_factory=set)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of JSON that it goes out as."""
+        if self.column.type_name == "json":
+            return set()  # an object or an array, whatever the cell
+        kinds = {JSON_KINDS[each] for each in self.types if each in JSON_KINDS}
+        if kinds and self.column.type_name:
+            return {KINDS_OF_TYPES[self.column.type_name]}
+        return kinds
+
+
 class FieldKinds:
     """Which kinds of JSON each field goes out as: Iterable keeps the one that it sees first.
 
     A batch at a time and by columns, that costs 0.04 us a cell.
     """
 
-    def __init__(self, plan: Plan, longest_row: int) -> None:
-        """`longest_row`: in characters; in none of these rows there is a longer one."""
+    def __init__(self, plan: Plan, longest_row: int, earlier: KindsOfRun) -> None:
+        """`longest_row` of these, in characters; `earlier`: of other queries of the run."""
         self._may_be_long = longest_row > LONGEST_TEXT
-        self._user_fields = plan.user_fields or []
-        self._types: dict[tuple[str, Column], set[type]] = {}
+        self._earlier = earlier
         self._long: set[str] = set()
-        for column in self._user_fields:
-            self._types["user fields", column] = set()
-        for column in plan.event.fields if plan.event else []:
-            self._types["event fields", column] = set()
+        user_fields = plan.user_fields or []
+        self._managed = [each.name for each in user_fields if each.name in MANAGED_FIELDS]
+        self._seen = [SeenField("user fields", "users", column) for column in user_fields]
+        if plan.event:
+            for column in plan.event.fields:
+                self._seen.append(SeenField("event fields", f"event {plan.event.name}", column))
 
     def note(self, batch: Sequence[Sequence[Any]]) -> None:
         """Takes notice of rows."""
-        for (_, column), types in self._types.items():
-            cells = [row[column.place] for row in batch]
-            types.update(map(type, cells))
+        for seen in self._seen:
+            cells = [row[seen.column.place] for row in batch]
+            seen.types.update(map(type, cells))
             if self._may_be_long:
                 texts = [cell for cell in cells if isinstance(cell, str)]
                 if any(len(text) > LONGEST_TEXT for text in texts):
-                    self._long.add(column.name)
+                    self._long.add(seen.column.name)
 
     def warnings(self) -> list[str]:
         """What a person should know, with what to write."""
         found = []
-        for (key, column), types in self._types.items():
-            kinds = {JSON_KINDS[each] for each in types if each in JSON_KINDS}
-            if len(kinds) > 1 and not column.type_name:
-                advice = "cast it in the query"
-                if frozenset(kinds) in TYPE_FOR_KINDS:
-                    type_name = TYPE_FOR_KINDS[frozenset(kinds)]
-                    advice = f"write '-- {key}: {column.name} {type_name}'"
-                names = " and ".join(sorted(kinds))
-                found.append(f"Field {column.name} goes out as {names}: {advice}")
+        for seen in self._seen:
+            name = seen.column.name
+            kinds = seen.kinds | self._earlier.get((seen.owner, name), set())
+            if len(kinds) > 1 and seen.kinds:
+                words = " and ".join(sorted(kinds))
+                found.append(f"Field {name} goes out as {words}: {advise_type(seen, kinds)}")
         for name in sorted(self._long):
             found.append(f"Field {name} has text of over {LONGEST_TEXT:,} characters")
-        for column in self._user_fields:
-            if column.name in MANAGED_FIELDS:
-                found.append(f"Field {column.name} is one that Iterable manages itself")
+        for name in self._managed:
+            found.append(f"Field {name} is one that Iterable manages itself")
         return found
+
+    def remember(self) -> None:
+        """Lets the queries behind this one in the run know."""
+        for seen in self._seen:
+            self._earlier.setdefault((seen.owner, seen.column.name), set()).update(seen.kinds)
+
+
+def advise_type(seen: SeenField, kinds: set[str]) -> str:
+    """What to write where a field goes out as several kinds of JSON."""
+    if seen.column.type_name:
+        return "give it the same type in each query"
+    if frozenset(kinds) in TYPE_FOR_KINDS:
+        type_name = TYPE_FOR_KINDS[frozenset(kinds)]
+        text = f"write '-- {seen.key}: {seen.column.name} {type_name}'"
+        return text if seen.kinds == kinds else f"{text} in each query"
+    return "cast it in the query"
 
 
 class Repeats:
@@ -1805,10 +1923,10 @@ def open_ledger(job: Job, trouble: Trouble) -> Iterator[db.Ledger | None]:
     taken for unchanged later.
     """
     settings = job.settings
-    path = settings.output_dir / "delivery_ledger.sqlite3"
+    path = settings.output_dir / LEDGER_NAME
     is_kept_true = not job.options.dry_run and os.path.lexists(path)
     is_used = settings.send_only_changes or is_kept_true
-    if not is_used or not settings.iterable_api_key:
+    if not is_used or job.options.demo or not settings.iterable_api_key:
         yield None
         return
     project = f"{settings.iterable_api_base_url} {settings.iterable_api_key}"
@@ -1990,7 +2108,7 @@ class Preview:
     """What a dry run tells of the sending: its first requests, and how long it would take."""
 
     def __init__(self, sending: Sending, rate_limit_factor: float) -> None:
-        self.firsts: dict[iterable_client.Operation, Json] = {}  # by the operation for one row
+        self.firsts: dict[iterable_client.Operation, Json] = {}  # of each, what it says of a row
         self._sending = sending
         self._rate_limit_factor = rate_limit_factor
         self._calls = 0
@@ -2020,12 +2138,12 @@ class Preview:
         if not payloads:
             return
         self._calls += len(payloads)
-        if payloads[0] is not None:
-            self.firsts.setdefault(single, payloads[0])
+        operation, requests = single, len(payloads)
         if self._sending.is_bulk:
-            self._requests[bulk] += math.ceil(len(payloads) / iterable_client.BULK_ITEMS)
-        else:
-            self._requests[single] += len(payloads)
+            operation, requests = bulk, math.ceil(len(payloads) / iterable_client.BULK_ITEMS)
+        if payloads[0] is not None:
+            self.firsts.setdefault(operation, payloads[0])
+        self._requests[operation] += requests
 
     def describe(self) -> str:
         """Calls, requests and seconds."""
@@ -2095,11 +2213,15 @@ OVERALL_SUCCESS = {
 to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
+MOST_NAMES = 100  # of fields and of codes, that are kept: what comes from Iterable has bounds
+LONGEST_NAME = 200  # characters
+
+
 class Results:
     """What became of every row: counts, and a line of JSON a row until the summary is known."""
 
-    def __init__(self, directory: Path, identifier_kind: str) -> None:
-        """`directory` has room for the lines; `identifier_kind` is "email" or "userId"."""
+    def __init__(self, lines: IO[str], identifier_kind: str) -> None:
+        """`lines`: an empty file for them; `identifier_kind` is "email" or "userId"."""
         self.states: Counter[RowState] = Counter()
         self.failure_reasons: Counter[str] = Counter()
         self.failure_examples: dict[str, Json] = {}  # by code, the first that says why
@@ -2109,17 +2231,12 @@ class Results:
         self.filtered_fields: set[str] = set()
         self._failure: Exception | None = None  # why lines are missing, if so
         self._identifier_kind = identifier_kind
-        self._lines: IO[str] = tempfile.TemporaryFile(  # noqa: SIM115
-            "w+",
-            encoding="utf-8",
-            errors="backslashreplace",  # \udc.. is what JSON writes, too
-            dir=directory,
-        )
+        self._lines = lines
         self._separator = "\n"
 
     def record(self, settled: Settled) -> None:
         """Takes down what became of rows; those that were not sent have no line."""
-        self.filtered_fields |= settled.dropped_user_fields | settled.dropped_event_fields
+        self._note_filtered(settled.dropped_user_fields | settled.dropped_event_fields)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         lines: list[str] = []
         failure = None
@@ -2131,6 +2248,11 @@ class Results:
         self._write(lines)
         if failure:
             raise failure
+
+    def _note_filtered(self, names: Iterable[str]) -> None:
+        for name in names:
+            if len(self.filtered_fields) < MOST_NAMES:
+                self.filtered_fields.add(name[:LONGEST_NAME])
 
     def _record_row(self, row: Row, now: str, lines: list[str]) -> None:
         outcomes = [call.outcome for call in row.calls]
@@ -2163,6 +2285,8 @@ class Results:
             self.skipped_calls += 1
         elif outcome.kind != Kind.ACCEPTED:
             code = outcome.answer["code"]
+            if len(self.failure_reasons) >= MOST_NAMES and code not in self.failure_reasons:
+                code = "Other"
             self.failure_reasons[code] += 1
             has_words = "bulk" not in outcome.answer
             if code not in self.failure_examples or (has_words and code in self._wordless):
@@ -2393,23 +2517,26 @@ class Finding(NamedTuple):
     is_note: bool = False  # what a person should know, though nothing is wrong
 
 
-def check(job: Job) -> int:
+def check(job: Job, signals: Signals) -> int:
     """Sends nothing and leaves no files, but says what is wrong; returns the exit code."""
     handler = logging.StreamHandler() if job.options.verbose else logging.NullHandler()
     set_handlers([handler], "DEBUG")
     env_file = find_env_file(job.options)
     source = f"from the environment and {env_file}" if env_file else "from the environment"
-    findings = [Finding("Settings", source), check_directory(job.directory)]
+    findings = [Finding("Settings", source), check_directory(job.directory), *check_files(job)]
     for warning in job.warnings:
         findings.append(Finding("", warning, is_note=True))
     database = check_database(job.settings)
     findings.append(database)
     samples = []
+    kinds: KindsOfRun = {}
     if database.code == ExitCode.DELIVERED:
         for report in job.reports:
             findings.append(check_report(job, report))
+            signals.raise_missed()
         for query in job.queries:
-            sample = take_sample(job, query)
+            sample = take_sample(job, query, kinds)
+            signals.raise_missed()
             findings += sample.findings
             samples.append(sample)
     findings += check_fields(job, samples)
@@ -2439,6 +2566,24 @@ def check_directory(directory: Path) -> Finding:
         return Finding("Output", f"into {directory.resolve()}")
     text = f"{directory.resolve()} cannot be written: name another with --output-dir"
     return Finding("Output", text, ExitCode.WRONG_INPUT)
+
+
+def check_files(job: Job) -> Iterator[Finding]:
+    """What is wrong with lock, log and ledger; nothing is made or written."""
+    for name in (LOCK_NAME, LOG_NAME):
+        path = job.directory / name
+        if path.is_symlink():
+            yield Finding("", f"{path} is a symbolic link: remove it", ExitCode.WRONG_INPUT)
+    log_file = job.settings.log_file
+    if log_file and not os.access(log_file if log_file.exists() else log_file.parent, os.W_OK):
+        text = f"The log {log_file} cannot be written: name another with LOG_FILE"
+        yield Finding("", text, ExitCode.WRONG_INPUT)
+    ledger = job.directory / LEDGER_NAME
+    if os.path.lexists(ledger):
+        try:
+            db.Ledger(ledger, "", writable=False).close()
+        except (db.LedgerError, db.LedgerLockedError) as error:
+            yield Finding("", str(error), ExitCode.WRONG_INPUT)
 
 
 def check_database(settings: Settings) -> Finding:
@@ -2478,8 +2623,8 @@ class Sample:
     user_fields: dict[str, list[Any]]  # the values of each that are not NULL
 
 
-def take_sample(job: Job, query: db.Query) -> Sample:
-    """Runs a query, and plans the calls of its first rows."""
+def take_sample(job: Job, query: db.Query, kinds: KindsOfRun) -> Sample:
+    """Runs a query, and plans the calls of its first rows; `kinds`: of the queries before."""
     settings, window = job.settings, find_window(job, query)
     url, zone = settings.database_url, settings.database_timezone
     try:
@@ -2497,9 +2642,11 @@ def take_sample(job: Job, query: db.Query) -> Sample:
     if repeated:
         text = f"Users with several rows: {repeated}. Does a join multiply them?"
         findings.append(Finding("", text, is_note=True))
-    field_kinds = FieldKinds(plan, longest_row=0)
+    field_kinds = FieldKinds(plan, 0, kinds)
     field_kinds.note(cells)
-    for warning in [window.warning, *field_kinds.warnings()]:
+    warnings = field_kinds.warnings()
+    field_kinds.remember()
+    for warning in [window.warning, *warnings]:
         if warning:
             findings.append(Finding("", warning, is_note=True))
     return Sample(query, findings, user_field_values(planned))
@@ -2923,7 +3070,9 @@ def request_entries(preview: Preview) -> list[Entry]:
         text = iterable_client.without_addresses(text)
         entries += [
             Entry("", ""),
-            Entry("Request", f"POST /api/{operation.name}, the first of them"),
+            Entry(
+                "Request", f"POST /api/{operation.name}, the first of {operation.items or 'them'}"
+            ),
         ]
         entries += [Entry("", line, is_wrapped=False) for line in text.split("\n")]
     return entries

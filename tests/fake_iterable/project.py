@@ -256,12 +256,17 @@ class Project:
 
     def _without_dropped(self, item: Json, tally: Tally) -> Json:
         """The user or event without the data fields that the project drops."""
-        dropped = self.policy.dropped_fields.intersection(item.get("dataFields", ()))
-        if not dropped:
-            return item
-        tally.filtered |= dropped
-        fields = {k: v for k, v in item["dataFields"].items() if k not in dropped}
-        return {**item, "dataFields": fields}
+        fields = dict(item.get("dataFields", ()))
+        for name in self.policy.dropped_fields:
+            parent, _, child = name.partition(".")
+            if name in fields:
+                del fields[name]
+            elif child and isinstance(fields.get(parent), dict) and child in fields[parent]:
+                fields[parent] = {k: v for k, v in fields[parent].items() if k != child}
+            else:
+                continue
+            tally.filtered.add(name)
+        return {**item, "dataFields": fields} if "dataFields" in item else item
 
 
 class Operation(NamedTuple):

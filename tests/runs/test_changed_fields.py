@@ -233,3 +233,21 @@ def test_an_address_and_a_user_id_of_one_text_are_two_users(
     keys = "-- name: names\n-- userId: id\n-- user fields: first\n"
     people.queries(f"{keys}SELECT '{USER}' AS id, 'Ada' AS first")
     assert people.run(ONLY).counts == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [("home.city", "1 AS 'home.city'"), ("home json", """'{"city": "Rome"}' AS home""")],
+)
+def test_a_field_of_which_iterable_drops_a_part_is_sent_again(
+    people: Project, server: FakeIterable, field: str, column: str
+) -> None:
+    keys = f"-- name: names\n-- email: email\n-- user fields: {field}\n"
+    people.queries(f"{keys}SELECT '{USER}' AS email, {column}")
+    people.settings["SEND_MODE"] = "bulk"
+    server.dropped_fields = {"home.city"}
+    for _ in range(2):
+        assert people.run(ONLY).counts == [1, 0, 0, 0, 0]
+    server.dropped_fields = set()
+    people.run(ONLY)
+    assert people.run(ONLY).counts == [0, 0, 0, 1, 0]

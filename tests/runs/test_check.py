@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
 
 from tests.fake_iterable import FakeIterable
 from tests.project import JWT, Finished, Project
+from tests.runs.sabotage import sabotage
 
 FIELDS = """
 -- name: q
@@ -209,3 +211,71 @@ def test_nobody_listening_changes_nothing(project: Project, server: FakeIterable
             check=False,
         )
     assert (run.returncode, run.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", [".iterable_integration.lock", "iterable_integration.log"])
+def test_links_in_the_place_of_our_files_are_wrong(project: Project, name: str) -> None:
+    (project.output / name).symlink_to("/dev/null")
+    done = check(project)
+    assert done.code == 2
+    assert f"{name} is a symbolic link" in done.screen
+    assert project.run().code == 2, "as a run has it"
+
+
+def test_a_damaged_ledger_is_wrong(project: Project) -> None:
+    (project.output / "delivery_ledger.sqlite3").write_text("nonsense" * 1000)
+    done = check(project)
+    assert done.code == 2
+    assert "delivery_ledger.sqlite3 cannot be used" in done.screen
+    assert project.run().code == 2, "as a run has it"
+
+
+def test_a_log_that_cannot_be_made_is_wrong(project: Project) -> None:
+    done = check(project, LOG_FILE="/nonexistent/x.log")
+    assert done.code == 2
+    assert "The log /nonexistent/x.log cannot be written" in done.screen
+
+
+def test_a_signal_ends_it_at_once(project: Project, server: FakeIterable) -> None:
+    project.queries("""
+        -- name: endless
+        -- email: email
+        -- user fields: plan
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+        SELECT 'a@example.com' AS email, 'pro' AS plan FROM n WHERE i < 0""")
+    stop_while_it_runs = """
+import signal, threading
+take_sample = main.take_sample
+def take_sample_and_stop(*args):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return take_sample(*args)
+main.take_sample = take_sample_and_stop
+"""
+    sabotage(project, stop_while_it_runs)
+    done = project.run("--check", "--query", "endless")
+    assert (done.code, done.out, server.requests) == (143, "", [])
+    assert "interrupted" in done.err
+
+
+def test_two_queries_that_send_a_field_as_two_kinds_are_noted(project: Project) -> None:
+    project.queries("""
+        -- name: a
+        -- email: email
+        -- user fields: score
+        SELECT 'a@example.com' AS email, 1 AS score;
+        -- name: b
+        -- email: email
+        -- user fields: score
+        SELECT 'b@example.com' AS email, 1.5 AS score""")
+    done = check(project, "--query", "a,b")
+    assert "Field score goes out as fraction and integer: write" in done.screen
+    assert "'-- user fields: score decimal' in each query" in done.screen
+
+
+def test_a_gap_is_noted(project: Project) -> None:
+    project.as_of = None
+    project.run("--quiet")
+    [results] = project.output.glob("*.json")
+    until = re.compile('"until": "[^"]*"')
+    results.write_text(until.sub('"until": "2020-01-01T00:00:00+00:00"', results.read_text()))
+    assert "note Between 2020-01-01 00:00Z and" in check(project).screen

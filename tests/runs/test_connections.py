@@ -6,13 +6,17 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import ANY
 from urllib.parse import quote
 
 import pytest
 
+from iterable_client import IterableClient
 from tests.fake_iterable import FakeIterable
 from tests.project import JWT, KEY, SECRET, MakeProject, Project
 from tests.runs.leaks import BULK, PASSWORD, SINGLE, check_nothing_leaked
@@ -242,3 +246,65 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
         assert done.results["failure_reasons"] == {"ConnectionError": 10}
         answer = done.results["records"][0]["users_update"]["response"]
         assert "certificate verify failed" in answer["msg"].lower()
+
+
+class Tunnel:
+    """A proxy that tunnels to a port of this machine, whatever the name that it is asked for."""
+
+    def __init__(self, port: int) -> None:
+        self.heard = 0  # connections
+        self._port = port
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with suppress(OSError):  # the end
+            while True:
+                caller, _ = self._listener.accept()
+                self.heard += 1
+                read_head(caller)
+                caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._open += [caller, server]
+                for pair in ((caller, server), (server, caller)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+
+    def drop(self) -> None:
+        """Ends all connections, as proxies do to those that are idle."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.drop()
+        for one in self._open:
+            one.close()
+
+
+def test_a_proxy_is_asked_for_a_new_tunnel_within_a_time_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, certificates: dict[str, Path]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = certificates[ELSEWHERE]
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    monkeypatch.setattr("iterable_client.TOTAL_TIMEOUTS", 0.1)
+    with (
+        FakeIterable(api_key=KEY, ssl_context=context) as server,
+        closing(Tunnel(server.port)) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        client = IterableClient(KEY, base_url="https://api.iterable.com", max_retries=1)
+        assert client.update_user("a@example.com", {}) == (True, ANY)
+        proxy.drop()
+        time.sleep(3.1)  # more than the first attempt had in all
+        assert client.update_user("a@example.com", {}) == (True, ANY)
+        assert proxy.heard == 2

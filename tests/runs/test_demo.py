@@ -8,9 +8,11 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from db import Ledger
 from tests.project import JWT, ROOT, Finished, check_counts, outputs
 from tests.runs.sample import CELLS, COLUMNS, REPORTS
 
@@ -82,3 +84,13 @@ def test_the_demo_leaves_private_files_and_no_process_behind(demo: Finished) -> 
     host, port = demo.results["run"]["base_url"].removeprefix("http://").split(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)))
+
+
+def test_the_demo_leaves_a_ledger_that_is_there_alone(tmp_path: Path) -> None:
+    path = tmp_path / "delivery_ledger.sqlite3"
+    Ledger(path, "somebody's").close()
+    before = path.read_bytes()
+    command = [sys.executable, str(ROOT / "main.py"), "--demo"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert path.read_bytes() == before
+    assert [name.name for name in tmp_path.glob("delivery*")] == [path.name]

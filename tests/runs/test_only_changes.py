@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import stat
 import time
 from pathlib import Path
@@ -246,3 +247,22 @@ def test_a_dry_run_says_what_is_unchanged(project: Project) -> None:
     project.sql("UPDATE customers SET plan_type = 'pro', last_name = 'Changed' WHERE id = 1")
     done = project.run(ONLY, "--dry-run")
     assert "Rows 5 4 unchanged To send 1 call in 1 single request," in done.screen
+
+
+def test_a_dry_run_writes_no_byte_of_what_a_killed_run_left(project: Project) -> None:
+    project.run(ONLY)
+    ledger = sqlite3.connect(ledger_of(project))
+    ledger.execute("DELETE FROM delivered WHERE key = 0")
+    ledger.execute("UPDATE delivered SET day = day")
+    ledger.commit()
+    files = [ledger_of(project), ledger_of(project).with_name(f"{ledger_of(project).name}-wal")]
+    before = [path.read_bytes() for path in files]
+    for path, data in zip(files, before, strict=True):  # as if it had been killed here
+        path.with_suffix(".kept").unlink(missing_ok=True)
+        (project.directory / path.name).write_bytes(data)
+    ledger.close()
+    for path in files:
+        path.write_bytes((project.directory / path.name).read_bytes())
+    done = project.run(ONLY, "--dry-run")
+    assert done.results["unchanged"] == 5
+    assert [path.read_bytes() for path in files] == before

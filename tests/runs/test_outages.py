@@ -27,8 +27,8 @@ def test_an_outage_ends_the_run_by_the_rule_of_ten_and_the_next_run_finishes_the
     assert unlimited.url in done.out + done.err
     assert any(unlimited.url in warning for warning in results["run"]["warnings"])
     check_counts(results, rows)
-    # the two calls of ten rows, and what was on the wire
-    assert 20 * unit <= results["failure_reasons"].get("ConnectionError", 0) <= 24 * unit
+    # ten calls of one operation, as many or fewer of the other, and what was on the wire
+    assert 10 * unit <= results["failure_reasons"].get("ConnectionError", 0) <= 24 * unit
     assert results["not_sent"] > 0
     assert "Interrupted" not in results["failure_reasons"], "nobody interrupted"
     # what was answered as the server went down may have failed

@@ -90,6 +90,31 @@ def test_a_report_that_fails_ends_the_first_query_alone(
     assert "a was not sent, since its results would lack this report" in done.err
 
 
+def test_a_report_that_is_wrong_ends_the_first_query_alone(
+    project: Project, server: FakeIterable
+) -> None:
+    project.queries(queries("a", "b").replace("SELECT 1 AS one", "SELECT 1 AS one, 2 AS one"))
+    done = project.run("--query", "a,b")
+    assert (done.code, users_reached(server)) == (2, ["b"])
+    assert done.err.count("2 result columns are named 'one'") == 1
+
+
+def test_names_that_are_too_long_are_told_with_the_queries_that_had_no_turn(
+    project: Project,
+) -> None:
+    project.queries(queries("a", "b"))
+    done = project.run("--query", "a,b", OUTPUT_DIR="x" * 300)
+    assert done.code == 2
+    assert "name another with --output-dir" in done.err
+    long = "q" * 241  # with it, the names of the files are too long
+    project.queries(queries("a", long))
+    done = project.run("--query", f"a,{long}")
+    assert done.code == 4
+    assert f"Not sent, or not all of it, because of this: {long}" in done.err
+    assert "File name too long" in done.err
+    assert "Make room" not in done.err
+
+
 def test_after_an_aborted_query_none_is_tried(project: Project, server: FakeIterable) -> None:
     project.queries(queries("a", "b", "c"))
     server.add_fault("status", status=401, user="b@example.com")
@@ -254,3 +279,36 @@ def test_rows_without_a_user_are_no_users_with_several_rows(project: Project) ->
     done = project.run("--query", "first")
     assert done.results["failure_reasons"] == {"InvalidValue": 2}
     assert done.results["run"]["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "advice"),
+    [
+        ("color", "color", "write '-- user fields: color decimal' in each query"),
+        ("color integer", "color", "write '-- user fields: color decimal' in each query"),
+        ("color", "color decimal", "give it the same type in each query"),
+        ("color decimal", "color decimal", ""),
+        ("color decimal", "color", ""),
+    ],
+)
+def test_a_field_that_two_queries_send_as_two_kinds_is_one_warning(
+    project: Project, first: str, second: str, advice: str
+) -> None:
+    text = SHARED.replace("city", "color").replace("'Rome'", "1").replace("'red'", "1.5")
+    text = text.replace("fields: plan, color", f"fields: plan, {first}")
+    project.queries(text.replace("fields: plan text, color", f"fields: plan text, {second}"))
+    done = project.run("--query", "all")
+    assert done.results_of("first")["run"]["warnings"] == []
+    warnings = done.results_of("second")["run"]["warnings"]
+    found = [warning for warning in warnings if "goes out as" in warning]
+    expected = f"Field color goes out as fraction and integer: {advice}"
+    assert found == ([expected] if advice else [])
+
+
+def test_a_query_given_twice_is_an_error_and_not_the_last(
+    project: Project, server: FakeIterable
+) -> None:
+    project.queries(queries("a", "b"))
+    done = project.run("--query", "a", "--query", "b")
+    assert (done.code, server.requests) == (2, [])
+    assert "--query is given twice: give it once, with NAME[,NAME...]" in done.err

@@ -152,3 +152,19 @@ def test_a_queries_file_that_is_none_is_told_in_a_sentence(
         path.write_bytes(content)
     done = project.run(QUERIES_FILE=str(path))
     check_ended_with_a_sentence(project, server, done, 2, str(path))
+
+
+@pytest.mark.parametrize("place", ["LOG_FILE", "lock"])
+def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(
+    project: Project, server: FakeIterable, place: str
+) -> None:
+    path = project.output / ".iterable_integration.lock"
+    settings = {}
+    if place == "LOG_FILE":
+        path = project.directory / "pipe.log"
+        settings = {"LOG_FILE": str(path)}
+    os.mkfifo(path)
+    done = project.run(**settings)
+    assert (done.code, server.requests) == (2, [])
+    assert path.name in done.err
+    assert "None" not in done.err

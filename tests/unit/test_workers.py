@@ -162,17 +162,17 @@ def test_who_waits_does_all_that_there_is_to_do_and_not_one_thing_after_each_wai
 def test_a_lock_of_pythons_that_lack_of_memory_leaves_taken_holds_nothing_up(
     connect: Connect, server: FakeIterable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads: list[int] = []
+    need = threading.local()  # of a thread: a later one may have its number
     send = IterableClient.send
     leave = threading.Condition.__exit__
 
     def send_in_need(self: IterableClient, operation: Any, payloads: Any) -> Any:
         delivery = send(self, operation, payloads)
-        threads.append(threading.get_ident())
+        need.has_come = True
         return delivery
 
     def leave_or_not(self: threading.Condition, *args: Any) -> None:
-        if threading.get_ident() in threads:
+        if getattr(need, "has_come", False):
             raise MemoryError  # there is none for the call that gives the lock back
         leave(self, *args)
 
