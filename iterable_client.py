@@ -1538,8 +1538,7 @@ class IterableClient:
         self._transport = Transport(
             self.base_url, self._credentials, timeout, 2 * workers, self.stop
         )
-        if use_jwt:
-            _warn_of_short_secret(self._credentials)
+        _warn_of_short_secret(self._credentials)
 
     def begin_query(self) -> None:
         """Begins to count anew, where one client sends the rows of several queries.
@@ -1896,7 +1895,7 @@ def _identity(email: str | None, user_id: str | int | None) -> tuple[str, str]:
 
 def _warn_of_short_secret(credentials: Credentials) -> None:
     """Says it once, in the log: PyJWT's own warning would be one a call, on stderr."""
-    if len((credentials.jwt_secret or "").encode()) < 32:
+    if credentials.use_jwt and len((credentials.jwt_secret or "").encode()) < 32:
         log.warning("The JWT secret is shorter than 32 bytes, the least RFC 7518 allows for HS256")
         warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 

@@ -597,6 +597,7 @@ def test_a_missing_driver_is_named_with_the_line_that_installs_it(
         ("mssql+pymssql://u:secret@h/d", "No library for mssql+pymssql:// is installed"),
         ("mysql+mysqldb://u:secret@h/d", "is not installed: install it, or write mysql://, which"),
         ("postgresql+evil://u:secret@h/d", "is not installed: install it, or write postgresql://"),
+        ("duckdb+evil:///a.db", "is not installed: install it, or write duckdb://"),
     ],
 )
 def test_a_package_is_never_guessed_from_the_url(url: str, reason: str) -> None:
