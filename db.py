@@ -788,7 +788,7 @@ def _import_sqlalchemy(scheme: str) -> Any:
 def _make_install_error(scheme: str, *more: str) -> DatabaseError:
     """What to type where a library is missing; names come from our table, not from a URL."""
     dialect, _, driver = scheme.partition("+")
-    if driver and not more and scheme != _DRIVERS.get(dialect):
+    if driver and scheme != _DRIVERS.get(dialect, scheme):
         return DatabaseError(
             f"The driver of {scheme}:// is not installed: install it, "
             f"or write {dialect}://, which takes the one that the README names."
@@ -801,12 +801,13 @@ def _make_install_error(scheme: str, *more: str) -> DatabaseError:
         )
     names = " ".join(f'"{package}"' for package in packages)
     python = shlex.quote(sys.executable)
-    others = ""
+    need = "needs"
+    if driver and dialect not in _DRIVERS:
+        need = "names no driver, or needs"
     if dialect.lower() not in _ENGINES:
-        others = "its SQLAlchemy dialect with a driver, and "
+        need = "needs its SQLAlchemy dialect with a driver, and"
     return DatabaseError(
-        f"{scheme}:// needs {others}a library that is not installed: "
-        f"{python} -m pip install {names}"
+        f"{scheme}:// {need} a library that is not installed: {python} -m pip install {names}"
     )
 
 

@@ -597,7 +597,6 @@ def test_a_missing_driver_is_named_with_the_line_that_installs_it(
         ("mssql+pymssql://u:secret@h/d", "No library for mssql+pymssql:// is installed"),
         ("mysql+mysqldb://u:secret@h/d", "is not installed: install it, or write mysql://, which"),
         ("postgresql+evil://u:secret@h/d", "is not installed: install it, or write postgresql://"),
-        ("duckdb+evil:///a.db", "is not installed: install it, or write duckdb://"),
     ],
 )
 def test_a_package_is_never_guessed_from_the_url(url: str, reason: str) -> None:
@@ -605,6 +604,11 @@ def test_a_package_is_never_guessed_from_the_url(url: str, reason: str) -> None:
     assert reason in text
     assert "pip install" not in text
     assert "secret" not in text
+
+
+def test_a_driver_that_may_be_none_is_told_so() -> None:
+    text = refusal("duckdb+evil:///a.db")
+    assert "duckdb+evil:// names no driver, or needs a library that is not installed:" in text
 
 
 def test_control_characters_in_what_the_database_says_are_escaped(url: str) -> None:
