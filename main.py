@@ -2802,6 +2802,7 @@ class Progress:
         self._is_shown = is_wanted and sys.stderr.isatty()
         self._began = self._last = 0.0
         self._total = 0
+        self._line = ""  # what it shows now
         self._name = sync.query.name
         self._heading = f"{self._name}: " if len(sync.job.queries) > 1 else ""
 
@@ -2841,7 +2842,8 @@ class Progress:
 
     def close(self) -> None:
         """Makes room for what is printed next."""
-        self._show("")
+        if self._line:
+            self._show("")
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -2851,6 +2853,7 @@ class Progress:
         return True
 
     def _show(self, line: str) -> None:
+        self._line = line
         if self._is_shown:
             room = shutil.get_terminal_size().columns - 1
             with suppress(OSError):  # the terminal may be gone

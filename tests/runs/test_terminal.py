@@ -62,7 +62,7 @@ def test_a_terminal_sees_progress_unless_it_should_be_quiet(
 def test_an_error_of_the_query_begins_on_a_clean_line(project: Project) -> None:
     project.queries("-- name: q\n-- email: x\n-- user fields: x\nSELECT x FROM nowhere")
     seen = read_terminal(project, "--query", "q")
-    assert b"Querying q\r\x1b[Kmain.py: Query 'q'" in seen.replace(b"\r\x1b[K" * 2, b"\r\x1b[K")
+    assert b"Querying q\r\x1b[Kmain.py: Query 'q'" in seen
 
 
 def test_a_dry_run_shows_the_rows_that_it_planned(project: Project) -> None:
