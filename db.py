@@ -1925,7 +1925,7 @@ class Ledger:
                 in which they ended, each with whether it was accepted.
             dropped: fields that were not, though their calls were.
         """
-        not_accepted = {self._find_field(name) for name in dropped}
+        not_accepted = set(_fields_of(self._begin_parts(dropped)))
         ended: dict[tuple[int, bytes], bytes | None] = {}
         for (key, parts), is_accepted in calls:
             self._land(key, parts)
@@ -1947,10 +1947,11 @@ class Ledger:
         if calls:
             self._in_flight[key] = tuple(calls)
 
-    def _find_field(self, name: str) -> bytes:
-        """With what the parts of a field begin."""
-        _, [part] = self.mark_fields("", {name: None})
-        return part[_FIELD]
+    def _begin_parts(self, names: Iterable[str]) -> Iterator[bytes]:
+        """What begins the parts of those of the fields that were ever marked."""
+        for name in names:
+            if name in self._fields:
+                yield self._fields[name].to_bytes(12, "big")
 
     def _record(self, parts: Sequence[tuple[int, bytes]]) -> None:
         """Adds parts, each with its key, to the entries."""

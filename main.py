@@ -137,8 +137,10 @@ def begin(argv: Sequence[str] | None, signals: Signals) -> int:
 INTERRUPTED = "interrupted before anything of this query was sent"
 
 
-def code_of(error: db.QueryFileError | db.DatabaseError) -> ExitCode:
+def code_of(error: db.QueryFileError | db.DatabaseError | ReportError) -> ExitCode:
     """The exit code that an error of a query makes."""
+    if isinstance(error, ReportError):
+        return error.code
     is_of_file = isinstance(error, db.QueryFileError)
     return ExitCode.WRONG_INPUT if is_of_file else ExitCode.DATABASE
 
@@ -219,15 +221,15 @@ def send_queries(job: Job, tools: Tools) -> int:
             tools.signals.begin_query()
             code = send_query(make_sync(job, query, reports, warnings), tools)
             reports, warnings = [], []  # they stand in its results file
-        except (db.QueryFileError, db.DatabaseError) as error:
-            if tools.signals.received:
+        except (db.QueryFileError, db.DatabaseError, ReportError) as error:
+            if tools.signals.received:  # a driver's own error of what the handler raised
                 tell_of_unsent(job.queries, place)
-                raise
-            code = report_error(str(error), code_of(error))
-        except ReportError as error:
-            reports = []  # it must not keep the other queries from being sent
-            text = f"{error} {query.name} was not sent, since its results would lack this report."
-            code = report_error(text, error.code)
+                raise KeyboardInterrupt from None
+            text = str(error)
+            if isinstance(error, ReportError):
+                reports = []  # it must not keep the other queries from being sent
+                text += f" {query.name} was not sent, since its results would lack this report."
+            code = report_error(text, code_of(error))
         except (KeyboardInterrupt, RunError, OSError, sqlite3.Error):
             tell_of_unsent(job.queries, place)
             raise
@@ -2398,6 +2400,8 @@ def conclude(sync: Sync, tools: Tools, total: int, sent: Sent) -> Conclusion:
     results, warnings = sent.results, sent.warnings
     if results.filtered_fields:
         names = ", ".join(sorted(results.filtered_fields))
+        if len(results.filtered_fields) == MOST_NAMES:
+            names += " and perhaps more"
         text = f"Iterable dropped fields that the project does not know, and said success: {names}"
         warnings = [*warnings, text]
     ending = tools.trouble.reason or (client and client.health.ending)

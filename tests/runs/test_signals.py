@@ -320,6 +320,21 @@ def test_a_sigint_while_the_program_starts_leaves_no_traceback(
     assert outputs(project.output) == []
 
 
+def test_a_signal_while_a_report_runs_is_no_error_of_the_report(
+    project: Project, server: FakeIterable
+) -> None:
+    endless = "SELECT i FROM n WHERE i < 0"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    sync = "-- name: q\n-- email: e\n-- event: e\n-- event id: e\nSELECT 'a@example.com' AS e"
+    project.queries(f"-- name: endless\n{numbers} {endless};\n{sync}")
+    process = project.start("--query", "q")
+    wait_until(lambda: log_has(project, "q from"), process)
+    process.send_signal(signal.SIGTERM)
+    done = project.finish(process)
+    assert (done.code, done.out, done.err) == (143, "", INTERRUPTED_EARLY)
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("kind", ["CsvFile", "OutputFile"])
 def test_a_signal_just_after_a_file_was_made_leaves_none(project: Project, kind: str) -> None:
     sabotage(
