@@ -2576,18 +2576,25 @@ def check_files(job: Job) -> Iterator[Finding]:
     """What is wrong with lock, log and ledger; nothing is made or written."""
     for name in (LOCK_NAME, LOG_NAME):
         path = job.directory / name
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114 - Path's may raise
             yield Finding("", f"{path} is a symbolic link: remove it", ExitCode.WRONG_INPUT)
     log_file = job.settings.log_file
-    if log_file and not os.access(log_file if log_file.exists() else log_file.parent, os.W_OK):
+    if log_file and not can_write(log_file):
         text = f"The log {log_file} cannot be written: name another with LOG_FILE"
         yield Finding("", text, ExitCode.WRONG_INPUT)
     ledger = job.directory / LEDGER_NAME
     if os.path.lexists(ledger):
         try:
             db.Ledger(ledger, "", writable=False).close()
-        except (db.LedgerError, db.LedgerLockedError) as error:
+        except db.LedgerError as error:
             yield Finding("", str(error), ExitCode.WRONG_INPUT)
+        except (db.LedgerLockedError, sqlite3.Error) as error:
+            yield Finding("", f"The ledger {ledger}: {error}", ExitCode.ABORTED)
+
+
+def can_write(path: Path) -> bool:
+    """Whether a file can be written, or made where there is none."""
+    return os.access(path if os.access(path, os.F_OK) else path.parent, os.W_OK)
 
 
 def check_database(settings: Settings) -> Finding:

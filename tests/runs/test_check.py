@@ -234,6 +234,7 @@ def test_a_log_that_cannot_be_made_is_wrong(project: Project) -> None:
     done = check(project, LOG_FILE="/nonexistent/x.log")
     assert done.code == 2
     assert "The log /nonexistent/x.log cannot be written" in done.screen
+    assert project.run(LOG_FILE="/nonexistent/x.log").code == 2, "as a run has it"
 
 
 def test_a_signal_ends_it_at_once(project: Project, server: FakeIterable) -> None:
