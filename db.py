@@ -1650,7 +1650,7 @@ _SAVE = "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)"
 _MOST_PLACES = 999  # in a statement, for any SQLite
 _NO_FIELD = bytes(4)  # begins the part of an event
 _VERSION_1_BITS = 2**18 - 1  # of a key: its end told the fields of a user apart
-_MOST_HASHES = 4000  # kept: a megabyte
+_MOST_KEPT = 4000  # hashes of texts, and tuples of fields: a megabyte
 
 
 class LedgerError(Exception):
@@ -1807,7 +1807,7 @@ class Ledger:
             return self._text_hashes[value]
         hashed = int.from_bytes(self._hash_exactly(value)[:8], "big")
         if is_text:
-            if len(self._text_hashes) >= _MOST_HASHES:
+            if len(self._text_hashes) >= _MOST_KEPT:
                 self._text_hashes.clear()
             self._text_hashes[value] = hashed
         return hashed
@@ -1874,6 +1874,8 @@ class Ledger:
         if not parts:
             return False
         fields = _fields_of(parts)
+        if len(self._shared) >= _MOST_KEPT:
+            self._shared.clear()
         fields = self._shared.setdefault(fields, fields)
         self._in_flight[key] = (*self._in_flight.get(key, ()), fields)
         return bool(entry) and _forget(entry, fields)
@@ -2071,13 +2073,16 @@ def _refuse_links(path: Path) -> None:
 
 
 def _copy_ledger(path: Path, connection: sqlite3.Connection) -> None:
-    # Closing it must not write, either, as SQLite does with what is left of a killed run.
-    place = f"{path.absolute().as_uri()}?mode=ro"
+    """Copies it without writing, or making, a file. A new one has nothing to copy."""
+    # One that is in use, or was when its process was killed, has a -wal. Without one, a
+    # connection that may not write would make it, and leave it.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    place = f"{path.absolute().as_uri()}?{mode}"
     with closing(sqlite3.connect(place, uri=True, timeout=_SLICE_SECONDS)) as original:
         original.execute("BEGIN")
         # Takes the lock for which backup() would wait for ever.
-        _read_pragma(original, "schema_version")
-        original.backup(connection)
+        if _read_pragma(original, "schema_version"):
+            original.backup(connection)
 
 
 def _prepare_ledger(connection: sqlite3.Connection, today: int) -> None:

@@ -228,7 +228,8 @@ def send_queries(job: Job, tools: Tools) -> int:
             text = str(error)
             if isinstance(error, ReportError):
                 reports = []  # it must not keep the other queries from being sent
-                text += f" {query.name} was not sent, since its results would lack this report."
+                because = f"{query.name} was not sent, since its results would lack this report"
+                text = f"{text.rstrip('.')}. {because}"
             code = report_error(text, code_of(error))
         except (KeyboardInterrupt, RunError, OSError, sqlite3.Error):
             tell_of_unsent(job.queries, place)
@@ -633,7 +634,9 @@ class NamedLog(RotatingFileHandler):
 
 def open_at_once(path: str, flags: int) -> int:
     """Opens a file, for open(); of a pipe that nobody reads it raises OSError."""
-    return os.open(path, flags | os.O_NONBLOCK, 0o600)
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
+    os.set_blocking(descriptor, True)  # a slow reader must not cost lines
+    return descriptor
 
 
 class LogFormatter(logging.Formatter):
@@ -1713,7 +1716,7 @@ JSON_KINDS: dict[type, str] = {
     dict: "object",
     list: "array",
 }
-KINDS_OF_TYPES = {  # by the words of queries.sql
+KINDS_OF_TYPES = {  # by the words of queries.sql; json may be an object or an array
     "decimal": "fraction",
     "integer": "integer",
     "boolean": "boolean",
@@ -1762,12 +1765,11 @@ class SeenField:
     @property
     def kinds(self) -> set[str]:
         """The kinds of JSON that it goes out as."""
-        if self.column.type_name == "json":
-            return set()  # an object or an array, whatever the cell
-        kinds = {JSON_KINDS[each] for each in self.types if each in JSON_KINDS}
-        if kinds and self.column.type_name:
-            return {KINDS_OF_TYPES[self.column.type_name]}
-        return kinds
+        if not self.column.type_name:
+            return {JSON_KINDS[each] for each in self.types if each in JSON_KINDS}
+        is_sent = bool(self.types - {type(None)})
+        is_known = self.column.type_name in KINDS_OF_TYPES
+        return {KINDS_OF_TYPES[self.column.type_name]} if is_sent and is_known else set()
 
 
 class FieldKinds:
@@ -2531,6 +2533,7 @@ def check(job: Job, signals: Signals) -> int:
     for warning in job.warnings:
         findings.append(Finding("", warning, is_note=True))
     database = check_database(job.settings)
+    signals.raise_missed()
     findings.append(database)
     samples = []
     kinds: KindsOfRun = {}
@@ -2574,11 +2577,11 @@ def check_directory(directory: Path) -> Finding:
 
 def check_files(job: Job) -> Iterator[Finding]:
     """What is wrong with lock, log and ledger; nothing is made or written."""
-    for name in (LOCK_NAME, LOG_NAME):
+    log_file = job.settings.log_file
+    for name in (LOCK_NAME, *([] if log_file else [LOG_NAME])):
         path = job.directory / name
         if os.path.islink(path):  # noqa: PTH114 - Path's may raise
             yield Finding("", f"{path} is a symbolic link: remove it", ExitCode.WRONG_INPUT)
-    log_file = job.settings.log_file
     if log_file and not can_write(log_file):
         text = f"The log {log_file} cannot be written: name another with LOG_FILE"
         yield Finding("", text, ExitCode.WRONG_INPUT)
@@ -2594,7 +2597,13 @@ def check_files(job: Job) -> Iterator[Finding]:
 
 def can_write(path: Path) -> bool:
     """Whether a file can be written, or made where there is none."""
-    return os.access(path if os.access(path, os.F_OK) else path.parent, os.W_OK)
+    if not os.access(path, os.F_OK):
+        return os.access(path.parent, os.W_OK)
+    try:
+        os.close(open_at_once(str(path), os.O_WRONLY | os.O_APPEND))
+    except OSError:  # a directory, a pipe that nobody reads
+        return False
+    return True
 
 
 def check_database(settings: Settings) -> Finding:
@@ -2616,13 +2625,14 @@ def check_report(job: Job, report: db.Query) -> Finding:
             number = sum(1 for _ in islice(rows, CHECKED_ROWS))
     except (db.QueryFileError, db.DatabaseError) as error:
         return Finding("Report", str(error), code_of(error))
-    return Finding("Report", f"{report.name}: {count_rows(number)}")
+    return Finding("Report", f"{report.name}: {count_rows(number, CHECKED_ROWS)}")
 
 
-def count_rows(number: int) -> str:
-    """The rows that were looked at."""
-    which = "the first" if number == CHECKED_ROWS else "all"
-    return f"looked at {which} {number} rows" if number != 1 else "looked at its only row"
+def count_rows(number: int, most: int) -> str:
+    """The rows that were looked at, of which there were to be so many at the most."""
+    if number == most:
+        return "looked at the first row" if most == 1 else f"looked at the first {most} rows"
+    return "looked at its only row" if number == 1 else f"looked at all {number} rows"
 
 
 @dataclass(frozen=True)
@@ -2637,16 +2647,17 @@ class Sample:
 def take_sample(job: Job, query: db.Query, kinds: KindsOfRun) -> Sample:
     """Runs a query, and plans the calls of its first rows; `kinds`: of the queries before."""
     settings, window = job.settings, find_window(job, query)
+    most = min(job.options.limit or CHECKED_ROWS, CHECKED_ROWS)
     url, zone = settings.database_url, settings.database_timezone
     try:
         with db.connect(url, zone) as database:
             columns, rows = database.rows(query, window.since, window.until)
             plan = make_plan(query, columns, zone)
-            cells = list(islice(rows, min(job.options.limit or CHECKED_ROWS, CHECKED_ROWS)))
+            cells = list(islice(rows, most))
     except (db.QueryFileError, db.DatabaseError) as error:
         return Sample(query, [Finding("Query", str(error), code_of(error))], {})
     planned = [plan_row(plan, number, row) for number, row in enumerate(cells, 1)]
-    findings = [Finding("Query", f"{query.name}: {count_rows(len(cells))}")]
+    findings = [Finding("Query", f"{query.name}: {count_rows(len(cells), most)}")]
     findings += failed_calls(planned, settings.tolerated_failures)
     rows_by_user = Counter(user for user, _ in sent_user_fields(planned))
     repeated = sum(number > 1 for number in rows_by_user.values())
@@ -3132,8 +3143,7 @@ def next_entries(ending: Ending) -> list[Entry]:
             "in Iterable:"
         )
         arguments = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
-        python = sys.executable.removeprefix(f"{Path.cwd()}/")
-        command = shlex.join([python, sys.argv[0], *arguments, "--limit", "1"])
+        command = shlex.join([short_python(), sys.argv[0], *arguments, "--limit", "1"])
     elif status == Status.ABORTED:
         text = f"Run again when the reason is gone: {what_again(ending)}"
     elif status == Status.INTERRUPTED:
@@ -3142,6 +3152,14 @@ def next_entries(ending: Ending) -> list[Entry]:
     if command:
         entries.append(Entry("", command, is_wrapped=False))
     return entries
+
+
+def short_python() -> str:
+    """The interpreter, as one would type it here."""
+    try:
+        return sys.executable.removeprefix(f"{Path.cwd()}/")
+    except OSError:  # there is no working directory any more
+        return sys.executable
 
 
 def what_again(ending: Ending) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
@@ -196,6 +197,8 @@ def test_each_column_that_would_fail_is_told_of(project: Project) -> None:
     assert "InvalidValue in row 4: column mail: email cannot be made of int" in done.screen
     done = check(project, "--query", "q", "--limit", "2")
     assert done.screen.count("wrong") == 1
+    assert "q: looked at the first 2 rows" in done.screen
+    assert "q: looked at the first row" in check(project, "--query", "q", "--limit", "1").screen
 
 
 def test_nobody_listening_changes_nothing(project: Project, server: FakeIterable) -> None:
@@ -222,6 +225,25 @@ def test_links_in_the_place_of_our_files_are_wrong(project: Project, name: str) 
     assert project.run().code == 2, "as a run has it"
 
 
+def test_a_link_at_the_log_is_right_where_the_log_is_another(project: Project) -> None:
+    (project.output / "iterable_integration.log").symlink_to("/dev/null")
+    assert check(project, LOG_FILE="other.log").code == 0
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_a_ledger_that_is_sound_is_read_and_left_as_it_is(
+    project: Project, content: bytes | None
+) -> None:
+    ledger = project.output / "delivery_ledger.sqlite3"
+    if content is None:
+        project.run("--only-changes")
+    else:
+        ledger.write_bytes(content)
+    assert check(project).code == 0
+    assert project.run("--only-changes", "--dry-run").code == 0
+    assert [path.name for path in project.output.glob("delivery*")] == [ledger.name]
+
+
 def test_a_damaged_ledger_is_wrong(project: Project) -> None:
     (project.output / "delivery_ledger.sqlite3").write_text("nonsense" * 1000)
     done = check(project)
@@ -235,6 +257,9 @@ def test_a_log_that_cannot_be_made_is_wrong(project: Project) -> None:
     assert done.code == 2
     assert "The log /nonexistent/x.log cannot be written" in done.screen
     assert project.run(LOG_FILE="/nonexistent/x.log").code == 2, "as a run has it"
+    os.mkfifo(project.directory / "pipe.log")
+    for name in ("pipe.log", "out"):
+        assert check(project, LOG_FILE=str(project.directory / name)).code == 2
 
 
 def test_a_signal_ends_it_at_once(project: Project, server: FakeIterable) -> None:

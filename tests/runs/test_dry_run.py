@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 from tests.fake_iterable import FakeIterable
 from tests.project import Project
 from tests.runs.sample import CELLS, COLUMNS, calls_meant
@@ -36,3 +38,13 @@ def test_a_dry_run_counts_what_would_fail(project: Project) -> None:
     done = project.run("--dry-run", "--query", "q")
     assert (done.code, done.results["failure_reasons"]) == (1, {"InvalidValue": 1})
     assert done.results["records"][0]["events_track"]["request"]["eventName"] == "e"
+
+
+def test_a_working_directory_that_is_gone_changes_nothing(project: Project) -> None:
+    lost = project.directory / "lost"
+    lost.mkdir()
+    command, env = project.command("--dry-run")
+    shell = ["/bin/sh", "-c", 'rmdir "$0" && exec "$@"', str(lost), *command]
+    run = subprocess.run(shell, env=env, cwd=lost, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "This sends the first row" in " ".join(run.stdout.split())

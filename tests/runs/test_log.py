@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import termios
+from array import array
+
 import pytest
 
 from tests.fake_iterable import FakeIterable
-from tests.project import Finished, Project
+from tests.project import Finished, Project, wait_until
 from tests.runs.limits import run_as, small_files
 from tests.runs.sabotage import sabotage
 
@@ -78,3 +83,28 @@ main.make_plan = make_plan"""
     assert "\n  File " in done.log
     assert "\u202e" not in done.log
     assert done.log.replace("\n", "").isprintable()
+
+
+def test_a_log_into_a_pipe_loses_no_line_to_a_slow_reader(project: Project) -> None:
+    pipe = project.directory / "pipe.log"
+    os.mkfifo(pipe)
+    project.add_customers(1000)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    many = "log = logging.getLogger('main')\nmain.fetch = lambda *args, fetch=main.fetch: ("
+    sabotage(project, many + "[log.info('line %d', n) for n in range(3000)], fetch(*args))[1]")
+    process = project.start(LOG_FILE=str(pipe))
+    wait_until(lambda: is_full(reader), process)
+    os.set_blocking(reader, True)
+    text = b""
+    while piece := os.read(reader, 65_536):
+        text += piece
+    os.close(reader)
+    assert project.finish(process).code == 0
+    assert text.count(b" INFO main: line ") == 3000
+
+
+def is_full(reader: int) -> bool:
+    """Whether a pipe has all that it can hold."""
+    waiting = array("i", [0])
+    fcntl.ioctl(reader, termios.FIONREAD, waiting)
+    return waiting[0] > 60_000

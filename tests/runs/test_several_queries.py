@@ -97,6 +97,7 @@ def test_a_report_that_is_wrong_ends_the_first_query_alone(
     done = project.run("--query", "a,b")
     assert (done.code, users_reached(server)) == (2, ["b"])
     assert done.err.count("2 result columns are named 'one'") == 1
+    assert "with AS. a was not sent, since" in done.err
 
 
 def test_names_that_are_too_long_are_told_with_the_queries_that_had_no_turn(
