@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
+import io
 import itertools
 import json
 import marshal
@@ -1483,10 +1484,12 @@ class _Buckets:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file: IO[bytes] | None = None
         self._forget()
-        with suppress(OSError):
+        self._file: IO[bytes] = io.BytesIO()
+        try:
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        except OSError:
+            self.close()
 
     def add_keys(self, keys: Iterable[int]) -> None:
         """Adds entries of a key alone."""
@@ -1503,7 +1506,7 @@ class _Buckets:
 
     def _write(self) -> None:
         """Writes the buckets that are worth it."""
-        if self._file is None:
+        if self._file.closed:
             self._forget()
         for number, numbers in enumerate(self._unwritten):
             is_worth_it = len(numbers) * numbers.itemsize >= _CHUNK
@@ -1513,8 +1516,6 @@ class _Buckets:
 
     def _append(self, number: int, numbers: array[int]) -> bool:
         """Writes numbers of a bucket. Returns whether there was room for all of them."""
-        if self._file is None:
-            return False
         try:
             place = self._file.seek(0, os.SEEK_END)
             size = self._file.write(numbers)
@@ -1529,20 +1530,13 @@ class _Buckets:
         for number, unwritten in enumerate(self._unwritten):
             numbers = array("q")
             for place, size in self._places[number]:
-                numbers.frombytes(self._read(place, size))
+                self._file.seek(place)
+                numbers.frombytes(self._file.read(size))
             yield numbers + unwritten
-
-    def _read(self, place: int, size: int) -> bytes:
-        if self._file is None:
-            return b""
-        self._file.seek(place)
-        return self._file.read(size)
 
     def close(self) -> None:
         """Forgets all of it, and what comes later."""
-        if self._file:
-            self._file.close()
-        self._file = None
+        self._file.close()
         self._forget()
 
     def _forget(self) -> None:

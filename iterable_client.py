@@ -1449,14 +1449,13 @@ class Workers:
     def _serve(self) -> None:
         with self._lock:
             self._serving += 1
-        was_told_to_end = False
         try:
             while (work := self._work.get()) is not None:
                 work()
-            was_told_to_end = True
+        except BaseException:
+            self.has_lost_one = True
+            raise
         finally:
-            if not was_told_to_end:
-                self.has_lost_one = True
             with self._lock:
                 self._serving -= 1
 

@@ -590,10 +590,9 @@ def is_process(pid: str) -> bool:
 def start_log(settings: Settings, verbose: bool) -> None:
     """Logs to a rotating file and, where it is `verbose`, everything to the terminal, too."""
     path = settings.log_file or settings.output_dir / LOG_NAME
-    kind = NamedLog if settings.log_file else OwnLog
     handlers: list[logging.Handler] = []
     try:
-        handlers.append(kind(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8"))
+        handlers.append(LogFile(path, open_at_once if settings.log_file else open_own))
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"The log {path} cannot be written ({reason}): name another with LOG_FILE"
@@ -618,18 +617,16 @@ def set_handlers(handlers: Sequence[logging.Handler], level: str) -> None:
     logging.getLogger("thrift").setLevel(logging.CRITICAL)  # it raises what it says, too
 
 
-class OwnLog(RotatingFileHandler):
-    """The log that nobody named, which is never a symbolic link."""
+class LogFile(RotatingFileHandler):
+    """The log, which rotates."""
+
+    def __init__(self, path: Path, opener: Callable[[str, int], int]) -> None:
+        """`opener`: for open()."""
+        self._opener = opener
+        super().__init__(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
 
     def _open(self) -> Any:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_own)
-
-
-class NamedLog(RotatingFileHandler):
-    """The log that LOG_FILE names. Where that is a pipe, it does not wait for a reader."""
-
-    def _open(self) -> Any:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_at_once)
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=self._opener)
 
 
 def open_at_once(path: str, flags: int) -> int:
@@ -1851,14 +1848,16 @@ class Repeats:
         self._query_number += 1
         self._own = user_field_names(query)
         for rows in batches:
-            updates = [row for row in rows if row.update and row.update.payload is not None]
-            self._users.note([hash(row.user) for row in updates])
+            sent = list(sent_user_fields(rows))
+            self._users.note([hash(user) for user, _ in sent])
             if self._shared:
-                self._differences.note(self._shared_values(updates))
+                self._differences.note(self._shared_values(sent))
             yield rows
 
-    def _shared_values(self, rows: Iterable[Row]) -> Iterator[tuple[int, int, int, int]]:
-        for user, user_fields in sent_user_fields(rows):
+    def _shared_values(
+        self, sent: Iterable[tuple[str | None, Json]]
+    ) -> Iterator[tuple[int, int, int, int]]:
+        for user, user_fields in sent:
             for number, name in enumerate(self._shared):
                 if name in user_fields:
                     value = hash(to_json(user_fields[name]))
@@ -1998,11 +1997,10 @@ def keep_due(call: Call, due: db.Mark) -> None:
     """Leaves in a call what is due of it; one of which nothing is, is skipped."""
     _, parts = call.mark
     _, due_parts = due
-    call.mark = due
+    call.mark = due if due_parts else None
     if not due_parts:
         call.outcome = iterable_client.SKIPPED
         call.payload = None  # thousands of rows may wait beside the few that go out
-        call.mark = None
     elif len(due_parts) < len(parts) and call.payload is not None:
         kept = {}
         for (name, value), part in zip(call.payload["dataFields"].items(), parts, strict=True):
@@ -2578,7 +2576,8 @@ def check_directory(directory: Path) -> Finding:
 def check_files(job: Job) -> Iterator[Finding]:
     """What is wrong with lock, log and ledger; nothing is made or written."""
     log_file = job.settings.log_file
-    for name in (LOCK_NAME, *([] if log_file else [LOG_NAME])):
+    own_names = [LOCK_NAME] if log_file else [LOCK_NAME, LOG_NAME]
+    for name in own_names:
         path = job.directory / name
         if os.path.islink(path):  # noqa: PTH114 - Path's may raise
             yield Finding("", f"{path} is a symbolic link: remove it", ExitCode.WRONG_INPUT)

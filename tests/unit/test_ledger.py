@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from db import Ledger, LedgerError, Mark
+from tests.unit.ledgers import deliver
 
 # Keys and digests of ledgers that users have: to change these would send everything once
 # more. Of an event "a" of version 0 and 1, and of two fields of version 1.
@@ -26,14 +27,6 @@ def open_ledger(
     path: Path, project: str = "p", writable: bool = True, today: int = 20_000
 ) -> Ledger:
     return Ledger(path / "ledger.sqlite3", project, writable, today)
-
-
-def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
-    """Begins and ends the calls, by name; tells which of them were delivered before."""
-    marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    to_send = ledger.begin(marks)
-    ledger.end([((key, parts), accepted) for key, parts in to_send if parts])
-    return [not parts for _, parts in to_send]
 
 
 def update(ledger: Ledger, fields: dict[str, Any], accepted: bool = True) -> list[str]:

@@ -6,13 +6,13 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from db import Ledger, LedgerError, LedgerLockedError
 from tests.alarm import alarm
 from tests.locks import locked
+from tests.unit.ledgers import deliver
 
 opened: list[Ledger] = []
 
@@ -23,14 +23,6 @@ def open_ledger(
     ledger = Ledger(path / "ledger.sqlite3", project, writable, today)
     opened.append(ledger)
     return ledger
-
-
-def deliver(ledger: Ledger, calls: dict[str, Any], accepted: bool = True) -> list[bool]:
-    """Begins and ends the calls, by name; tells which of them were delivered before."""
-    marks = [ledger.mark(name, payload) for name, payload in calls.items()]
-    to_send = ledger.begin(marks)
-    ledger.end([((key, parts), accepted) for key, parts in to_send if parts])
-    return [not parts for _, parts in to_send]
 
 
 def change(path: Path, sql: str) -> None:
